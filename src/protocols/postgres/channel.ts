@@ -1,0 +1,148 @@
+/**
+ * One side's socket: chunks in, buffers out, both bounded. Reading is paused while chunks wait; writing resolves when the socket
+ * takes more. There is no way to write but through the conversation.
+ */
+import type { Socket } from "node:net";
+
+/** Chunks that wait to be read before the socket is paused. */
+const waitingBytesMax = 256 * 1024;
+
+export class Channel {
+  readonly #socket: Socket;
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+  #ended = false;
+  #wake: (() => void) | null = null;
+  #corked = false;
+  #drain: Promise<void> | null = null;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setNoDelay(true);
+    socket.on("data", (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.#bytes += chunk.length;
+      if (this.#bytes > waitingBytesMax) {
+        socket.pause();
+      }
+      this.#notify();
+    });
+    const end = (): void => {
+      this.#ended = true;
+      this.#notify();
+    };
+    socket.on("end", end);
+    socket.on("close", end);
+    // The reason is of no use to anyone: a connection that broke has ended.
+    socket.on("error", end);
+    if (socket.destroyed || socket.readableEnded) {
+      this.#ended = true;
+    }
+    socket.resume();
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Wakes a reader without data, so that it looks at its own state. */
+  nudge(): void {
+    this.#notify();
+  }
+
+  /** The chunks that have come; empty after a nudge; null when the other side has gone and everything was read. */
+  async read(): Promise<Buffer[] | null> {
+    if (this.#chunks.length === 0 && !this.#ended) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.#chunks.length === 0) {
+      return this.#ended ? null : [];
+    }
+    const chunks = this.#chunks;
+    this.#chunks = [];
+    if (this.#bytes > waitingBytesMax) {
+      this.#socket.resume();
+    }
+    this.#bytes = 0;
+    return chunks;
+  }
+
+  /** Queues bytes; resolves when the socket takes more, or is gone (then the reader finds out). */
+  write(bytes: Buffer): Promise<void> | null {
+    const socket = this.#socket;
+    if (bytes.length === 0 || socket.destroyed || !socket.writable) {
+      return null;
+    }
+    if (!this.#corked) {
+      this.#corked = true;
+      socket.cork();
+      process.nextTick(() => {
+        this.#corked = false;
+        socket.uncork();
+      });
+    }
+    if (socket.write(bytes)) {
+      return null;
+    }
+    this.#drain ??= this.#drained();
+    return this.#drain;
+  }
+
+  /** Sends a last message, if any, and closes; what the other side does not take in `graceMs` is dropped. */
+  async close(last: Buffer | null, graceMs: number): Promise<void> {
+    const socket = this.#socket;
+    this.#ended = true;
+    this.#notify();
+    if (socket.destroyed) {
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => {
+        socket.destroy();
+        resolve();
+      }, graceMs);
+      socket.once("close", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+      if (last === null) {
+        socket.end();
+      } else {
+        socket.end(last);
+      }
+      // The other side may hold its half open for ever; ours is done once the bytes are out.
+      socket.once("finish", () => {
+        setTimeout(() => {
+          socket.destroy();
+        }, 20);
+      });
+    });
+  }
+
+  destroy(): void {
+    this.#ended = true;
+    this.#socket.destroy();
+    this.#notify();
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#socket.off("drain", done);
+        this.#socket.off("close", done);
+        this.#drain = null;
+        resolve();
+      };
+      this.#socket.on("drain", done);
+      this.#socket.on("close", done);
+    });
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = null;
+    wake?.();
+  }
+}

@@ -1,0 +1,64 @@
+/** What the gate finds out about a statement before anything is forwarded: the types that `analyze` returns. */
+import type { DenyCode } from "#domain/decision.ts";
+import type { Effect, StatementKind, TransactionAction } from "#domain/effect.ts";
+import type { RelationKey } from "#domain/scope.ts";
+
+/** A masked column behind an output, found by lineage. */
+export interface OutputSource {
+  readonly relation: RelationKey;
+  readonly column: string;
+  readonly label: string;
+  readonly ruleId: string;
+}
+
+export interface OutputColumn {
+  readonly name: string;
+  /** Masked columns that this output is computed from, sorted; empty for an open output. */
+  readonly masked: readonly OutputSource[];
+}
+
+/** Replace `length` bytes of the message's text (UTF-8) at `start`, both in bytes, by `text`. Sorted, not overlapping. */
+export interface Splice {
+  readonly start: number;
+  readonly length: number;
+  readonly text: string;
+}
+
+export interface StatementAnalysis {
+  readonly kind: StatementKind;
+  readonly transaction: TransactionAction | null;
+  /** Where the statement stands in the message's text, in bytes. */
+  readonly start: number;
+  readonly length: number;
+  readonly effects: readonly Effect[];
+  /** Null when the statement returns no rows, or rows whose shape PostgreSQL alone knows and that hold no table data (SHOW, EXPLAIN). */
+  readonly outputs: readonly OutputColumn[] | null;
+  /** True when a relation with masked columns takes part. */
+  readonly touchesMasked: boolean;
+  /** DESIGN.md, "Pure": it can change nothing, so it may overlap with its record. */
+  readonly pure: boolean;
+  readonly splices: readonly Splice[];
+  /** Highest `$n`. */
+  readonly parameters: number;
+  /**
+   * Parameters whose value the gate must see before Bind (`set_config($1, …)`): the allowed names for each; anything else denies.
+   */
+  readonly boundSettings: readonly { readonly nameParameter: number }[];
+}
+
+/** Why a statement cannot pass. Decided before policy: what cannot be understood cannot be permitted. */
+export interface Refusal {
+  readonly refused: true;
+  readonly code: DenyCode;
+  readonly reason: string;
+  readonly nextStep: string;
+  /** Which statement of the text, from 1. */
+  readonly statement: number;
+  readonly statements: number;
+  /** What it would have touched, as far as known. */
+  readonly effects: readonly Effect[];
+}
+
+export type AnalysisResult =
+  | { readonly refused: false; readonly statements: readonly StatementAnalysis[] }
+  | Refusal;
