@@ -3,6 +3,7 @@
  * checked. What a shape cannot say (references, names that must exist, deadlines) is in `config-resolve.ts`.
  */
 import { z } from "zod";
+import { configDefaults } from "./config-place.ts";
 
 /** Names of principals, resources and nodes. */
 const namePattern = /^[a-z0-9][a-z0-9._-]{0,62}$/;
@@ -28,9 +29,9 @@ const node = z.strictObject({
 
 const listen = z.strictObject({
   postgres: address
-    .default("127.0.0.1:7432")
+    .default(configDefaults.postgres)
     .describe("Where PostgreSQL clients connect. Loopback only until TLS comes."),
-  control: address.default("127.0.0.1:7400").describe("The control endpoint of the command line. Loopback only."),
+  control: address.default(configDefaults.control).describe("The control endpoint of the command line. Loopback only."),
 });
 
 const state = z.union([
@@ -109,12 +110,12 @@ export const configFileSchema = z
   .strictObject({
     version: z.literal(1).describe("The version of this format."),
     node,
-    listen: listen.default({ postgres: "127.0.0.1:7432", control: "127.0.0.1:7400" }),
+    listen: listen.default({ postgres: configDefaults.postgres, control: configDefaults.control }),
     directory: z
       .string()
       .min(1)
       .max(1000)
-      .default(".sallyport")
+      .default(configDefaults.directory)
       .describe("Ledger, keys, embedded PostgreSQL and control token; relative to this file."),
     state: state.default({ embedded: true }),
     principals: z.array(principal).max(10_000).default([]),

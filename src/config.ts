@@ -4,15 +4,14 @@
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { SallyportError } from "#domain/errors.ts";
 import type { TableGrant } from "#domain/grant.ts";
 import type { PrincipalStatus } from "#domain/principal.ts";
 import type { ColumnLabel, Mask } from "#domain/resource.ts";
-import { type Address, type DatabaseLogin, type ReferenceReader, type Refused, parseListenAddress } from "./config-address.ts";
+import { type Address, type DatabaseLogin, type ReferenceReader, type Refused } from "./config-address.ts";
 import { ConfigError, configBytesMax, problemsOfIssues, readConfigDocument } from "./config-problems.ts";
+import { readConfigFile } from "./config-place.ts";
 import { type ConfigEnvironment, resolveConfig } from "./config-resolve.ts";
 import { configFileSchema, configJsonSchema } from "./config-schema.ts";
-import { nodePlaces } from "./config-secrets.ts";
 
 /** A checked configuration. Every name in it exists, every reference has been followed, every path is absolute. */
 export interface Config {
@@ -98,18 +97,6 @@ export function loadConfig(file: string, surroundings: ConfigSurroundings): Conf
   return parseConfig(readConfigFile(path), path, surroundings);
 }
 
-/** Reads the text of a configuration file. @throws SallyportError `config.missing`. */
-export function readConfigFile(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new SallyportError("config.missing", "principal", `there is no readable configuration at ${path}`, {
-      cause,
-      nextStep: "run `sallyport init` to write one, or name one with --config",
-    });
-  }
-}
-
 /**
  * Checks the text of a configuration. Files it refers to are looked for next to `path`.
  * @throws ConfigError with every problem found.
@@ -122,13 +109,6 @@ export function parseConfig(text: string, path: string, surroundings: ConfigSurr
     throw new ConfigError(file, problemsOfIssues(document, parsed.error.issues, JSON.parse(configJsonSchema())));
   }
   return resolveConfig(parsed.data, path, document, readerOf(dirname(path), surroundings));
-}
-
-/** What a client of the node needs of its configuration: where the control endpoint is, and the token for it. */
-export interface ControlPlace {
-  readonly address: Address;
-  readonly tokenFile: string;
-  readonly directory: string;
 }
 
 function readerOf(folder: string, surroundings: ConfigSurroundings): ConfigEnvironment {
@@ -186,24 +166,4 @@ function readPolicies(path: string): readonly PolicyFile[] | Refused {
     policies.push({ path: file, text });
   }
   return policies;
-}
-
-/**
- * Reads where the control endpoint is, and nothing else: a client must not need the gateway's secrets or a whole configuration.
- * @throws ConfigError or SallyportError `config.missing`.
- */
-export function loadControlPlace(file: string): ControlPlace {
-  const path = resolve(file);
-  const document = readConfigDocument(readConfigFile(path), basename(path));
-  const parsed = configFileSchema.pick({ listen: true, directory: true }).strip().safeParse(document.value ?? {});
-  if (!parsed.success) {
-    throw new ConfigError(basename(path), problemsOfIssues(document, parsed.error.issues, JSON.parse(configJsonSchema())));
-  }
-  const { listen, directory } = parsed.data;
-  const address = parseListenAddress(listen.control);
-  if ("fix" in address) {
-    throw new ConfigError(basename(path), [document.problemAt(["listen", "control"], address.message, address.fix)]);
-  }
-  const places = nodePlaces(resolve(dirname(path), directory));
-  return { address, tokenFile: places.controlToken, directory: places.directory };
 }

@@ -13,7 +13,7 @@ import type { ControlServer } from "#api/server.ts";
 import type { Clock } from "#domain/clock.ts";
 import type { StatusView } from "#domain/control.ts";
 import { SallyportError } from "#domain/errors.ts";
-import type { ResourceId } from "#domain/ids.ts";
+import type { IdSource, ResourceId } from "#domain/ids.ts";
 import { idSource } from "#domain/ids.ts";
 import { limits } from "#domain/limits.ts";
 import { NodeControlPlane } from "#gateway/control-plane.ts";
@@ -21,17 +21,19 @@ import { GrantBook } from "#gateway/grants.ts";
 import { listen } from "#gateway/listener.ts";
 import type { Listener } from "#gateway/listener.ts";
 import { reconcile } from "#gateway/reconcile.ts";
-import type { Reconciled } from "#gateway/reconcile.ts";
+import type { Declared, Reconciled } from "#gateway/reconcile.ts";
 import type { ResourceAccess } from "#protocols/driver.ts";
 import { RunBook } from "#gateway/runs.ts";
 import { SessionBook } from "#gateway/sessions.ts";
 import { makeVerifier, scramIterations, scramSaltBytes } from "#identity/scram.ts";
 import { openLedger } from "#ledger/append.ts";
 import type { OpenLedger } from "#ledger/append.ts";
+import type { Files } from "#ledger/files.ts";
 import { compilePolicySet } from "#policy/decide.ts";
 import { readOperatorPolicies } from "#policy/operator.ts";
 import { remembered } from "#protocols/postgres/analysis-cache.ts";
 import { postgresDriver } from "#protocols/postgres/driver.ts";
+import type { PostgresDriver } from "#protocols/postgres/driver.ts";
 import { openPostgresResource } from "#protocols/postgres/resource.ts";
 import { createAnalyzer, isAllowedSetting } from "#sql/analyze.ts";
 import { startEmbeddedPostgres } from "#store/embedded-postgres.ts";
@@ -45,6 +47,8 @@ export interface NodeOptions {
   readonly log: Log;
   /** Stops the node when it aborts. */
   readonly signal?: AbortSignal;
+  /** The file operations of the ledger; the file system's own when not given. */
+  readonly ledgerFiles?: Files;
   /** Told of each step of the start that takes time, for a person who waits. */
   readonly onStep?: (step: string) => void;
 }
@@ -98,7 +102,10 @@ export async function startNode(config: Config, options: NodeOptions): Promise<R
 }
 
 /** The end of a node: a stop that was asked for, or a ledger that cannot write, after which nothing may pass. */
-async function endedOf(ledger: OpenLedger, stop: (() => Promise<void>) & { readonly done: Promise<void> }): Promise<void> {
+async function endedOf(
+  ledger: OpenLedger,
+  stop: (() => Promise<void>) & { readonly done: Promise<void> },
+): Promise<void> {
   const failure = await Promise.race([ledger.failed, stop.done.then(() => null)]);
   if (failure !== null) {
     await stop().catch(() => null);
@@ -132,6 +139,7 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
     origin: `sallyport.local/${config.node.name}`,
     clock,
     randomBytes,
+    ...(options.ledgerFiles === undefined ? {} : { files: options.ledgerFiles }),
   });
   // Closed after everything that records, and before the state store.
   stack.defer(() => ledger.close());
@@ -141,28 +149,12 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
   );
   await store.verify();
 
-  const analyzer = await createAnalyzer();
-  const operatorPolicies = readOperatorPolicies(config.policies.map(({ path, text }) => ({ file: path, text })));
-  const reconciled = await reconcile(
-    { ledger, ids, clock, ...store },
-    {
-      principals: config.principals,
-      resources: config.resources.map(({ name, login, labels }) => ({
-        name,
-        host: login.host,
-        port: login.port,
-        database: login.database,
-        labels,
-      })),
-      masks: config.masks,
-      grants: config.grants,
-    },
-  );
+  const records = { ledger, ids, clock };
+  const reconciled = await reconcile({ ...records, ...store }, declaredIn(config));
   const resources = await openResources({ config, store, ledger, ids, stack, log });
+  const operatorPolicies = readOperatorPolicies(config.policies.map(({ path, text }) => ({ file: path, text })));
   const grants = new GrantBook({
-    ledger,
-    ids,
-    clock,
+    ...records,
     randomBytes,
     grants: store.grants,
     credentials: store.credentials,
@@ -176,37 +168,20 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
   await sweepLeftovers(grants, store, resources, onFailure);
   await applyGrants(grants, store, reconciled);
 
-  const runs = new RunBook({ ledger, ids, clock });
+  const runs = new RunBook(records);
   const sessions = new SessionBook({
-    ledger,
-    ids,
-    clock,
+    ...records,
     grants,
     runs,
     credentials: store.credentials,
     principals: store.principals,
     onFailure,
   });
-  const stopping = new AbortController();
-  const driver = postgresDriver({
-    analyze: remembered((text, context) => analyzer.analyze(text, context)),
-    isAllowedSetting,
-    ids,
-    randomBytes,
-    mockKey: randomBytes(32),
-    nowUs: clock.monotonicUs,
-    signal: stopping.signal,
-  });
   step("listeners");
-  const listener = await listen(config.listen.postgres, driver, sessions);
-  stack.defer(() => {
-    stopping.abort(new Error("the node is stopping"));
-  });
+  const listener = await listen(config.listen.postgres, await makeDriver(ids, stack), sessions);
   const control = new NodeControlPlane({
-    ledger,
+    ...records,
     ledgerDirectory: places.ledger,
-    ids,
-    clock,
     randomBytes,
     makeVerifier: (password) => makeVerifier(password, randomBytes(scramSaltBytes), scramIterations),
     principals: store.principals,
@@ -224,16 +199,49 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
   });
   const api = await startApi(config, places.controlToken, control, log);
   const timers = startTimers({ grants, sessions, resources, onFailure });
-  void ledger.failed.then(() =>
-    sessions.stop("failed", {
-      code: "ledger.unavailable",
-      reason: "the gateway cannot record, so nothing passes",
-      nextStep: "Tell the gateway's operator; `sallyport ledger status` says why.",
-      decision: ids("dec"),
-    }),
-  );
+  void ledger.failed.then(() => sessions.stop("failed", { ...cannotRecord, decision: ids("dec") }));
   log.info("the node is up", { port: listener.port });
-  return { control, ledger, drain: once(() => drain({ listener, api, timers, sessions, runs, grants, ledger, control, ids })) };
+  const parts = { listener, api, timers, sessions, runs, grants, ledger, control, ids };
+  return { control, ledger, drain: once(() => drain(parts)) };
+}
+
+const cannotRecord = {
+  code: "ledger.unavailable",
+  reason: "the gateway cannot record, so nothing passes",
+  nextStep: "Tell the gateway's operator; `sallyport ledger status` says why.",
+} as const;
+
+function declaredIn(config: Config): Declared {
+  return {
+    principals: config.principals,
+    resources: config.resources.map(({ name, login, labels }) => ({
+      name,
+      host: login.host,
+      port: login.port,
+      database: login.database,
+      labels,
+    })),
+    masks: config.masks,
+    grants: config.grants,
+  };
+}
+
+/** The PostgreSQL driver, its parser loaded; its handshakes end with the node. */
+async function makeDriver(ids: IdSource, stack: AsyncDisposableStack): Promise<PostgresDriver> {
+  const analyzer = await createAnalyzer();
+  const stopping = new AbortController();
+  stack.defer(() => {
+    stopping.abort(new Error("the node is stopping"));
+  });
+  return postgresDriver({
+    analyze: remembered((text, context) => analyzer.analyze(text, context)),
+    isAllowedSetting,
+    ids,
+    randomBytes,
+    mockKey: randomBytes(32),
+    nowUs: clock.monotonicUs,
+    signal: stopping.signal,
+  });
 }
 
 /** The user's server, or the embedded one, with this program's schema. */
@@ -263,7 +271,7 @@ interface ResourceParts {
   readonly config: Config;
   readonly store: Store;
   readonly ledger: OpenLedger;
-  readonly ids: ReturnType<typeof idSource>;
+  readonly ids: IdSource;
   readonly stack: AsyncDisposableStack;
   readonly log: Log;
 }
@@ -285,13 +293,26 @@ async function openResources(parts: ResourceParts): Promise<ReadonlyMap<Resource
           const change = ids("chg");
           const intent = await ledger.record(
             {
-              entry: { type: "provision.intent", change, resource: resource.id, action, object, statements: statements.length },
-              payload: { key: "node", fields: { statements: statements.join(";\n").slice(0, limits.payloadBytesMax / 2) } },
+              entry: {
+                type: "provision.intent",
+                change,
+                resource: resource.id,
+                action,
+                object,
+                statements: statements.length,
+              },
+              payload: {
+                key: "node",
+                fields: { statements: statements.join(";\n").slice(0, limits.payloadBytesMax / 2) },
+              },
             },
             change,
           );
           return async (result) => {
-            await ledger.record({ entry: { type: "provision.outcome", change, intent: intent.index, ...result } }, change);
+            await ledger.record(
+              { entry: { type: "provision.outcome", change, intent: intent.index, ...result } },
+              change,
+            );
           };
         },
       },
@@ -415,7 +436,7 @@ interface DrainParts {
   readonly grants: GrantBook;
   readonly ledger: OpenLedger;
   readonly control: NodeControlPlane;
-  readonly ids: ReturnType<typeof idSource>;
+  readonly ids: IdSource;
 }
 
 async function drain(parts: DrainParts): Promise<void> {
@@ -448,4 +469,3 @@ function once(work: () => Promise<void>): (() => Promise<void>) & { readonly don
   };
   return Object.assign(call, { done });
 }
-

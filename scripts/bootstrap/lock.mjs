@@ -1,5 +1,6 @@
 /** One bootstrap at a time in a checkout: others wait, and then find the work done. */
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { BootstrapError } from "./report.mjs";
@@ -25,8 +26,7 @@ export async function withLock(root, work) {
 async function makeWritable(cache) {
   try {
     await mkdir(cache, { recursive: true });
-    await rm(join(cache, "writable"), { force: true });
-    await writeFile(join(cache, "writable"), "");
+    await access(cache, constants.W_OK);
   } catch (error) {
     throw new BootstrapError(
       `this checkout is not ready to run, and cannot be made so by this account (${error.code})`,

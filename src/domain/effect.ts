@@ -8,13 +8,7 @@ import type { RelationKey } from "./scope.ts";
  */
 export type StatementKind = "select" | "insert" | "update" | "delete" | "explain" | "transaction" | "session" | "empty";
 
-export type TransactionAction =
-  | "begin"
-  | "commit"
-  | "rollback"
-  | "savepoint"
-  | "release"
-  | "rollback-to";
+export type TransactionAction = "begin" | "commit" | "rollback" | "savepoint" | "release" | "rollback-to";
 
 /** One relation, function or setting that a statement touches. */
 export type Effect =

@@ -57,8 +57,8 @@ export function idSource(randomBytes: (length: number) => Uint8Array): IdSource 
       text += alphabet[(pool[used + i] ?? 0) & 31] ?? "0";
     }
     used += idCharacters;
-    // The mint of every id: nothing else makes one from nothing.
-    return text as string as IdTypes[P];
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the mint: nothing else makes an id from nothing
+    return text as IdTypes[P];
   };
 }
 
@@ -69,6 +69,6 @@ export function parseId<P extends IdPrefix>(prefix: P, text: string): IdTypes[P]
   if (!idPattern.test(text) || !text.startsWith(`${prefix}_`)) {
     return null;
   }
-  // The other mint: an id that came in from outside, checked just above.
-  return text as string as IdTypes[P];
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the other mint: it came from outside, checked just above
+  return text as IdTypes[P];
 }

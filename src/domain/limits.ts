@@ -79,6 +79,24 @@ export const limits = {
   policyVerdictsMax: 2000,
   /** A verdict about more effects than this many characters describe is not remembered. */
   policyVerdictKeyCharactersMax: 4096,
+  /** Connections that the gateway itself keeps to a resource, to make and retire rights. */
+  provisionConnectionsMax: 4,
+  /** The gateway's own SQL waits this long for a lock that an application holds, and is tried again. */
+  provisionLockMs: 2000,
+  /** One statement of the gateway's own; the longest reads the catalogs of a large database. */
+  provisionStatementMs: 15_000,
+  /** Tries of a change that met another one (a deadlock, a row that two updated, a lock not given in time). */
+  provisionAttemptsMax: 8,
+  /** How long a grant role's sessions may take to end before its drop is left to the next sweep. */
+  sessionEndMs: 5000,
+  /** Pinned on a grant role: one statement at the resource. A session may lower it. */
+  grantStatementMs: 60_000,
+  /** Pinned on a grant role: waiting for a lock at the resource. */
+  grantLockMs: 10_000,
+  /** Pinned on a grant role: an open transaction that says nothing holds back vacuum and migrations. */
+  grantIdleTransactionMs: 300_000,
+  /** Pinned on a grant role: how soon the resource notices, in the middle of a statement, that nobody waits for it. */
+  grantConnectionCheckMs: 1000,
   /** A grant lives no longer than this. */
   grantLifetimeMsMax: 30 * 24 * 3600 * 1000,
 } as const;

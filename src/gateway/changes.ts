@@ -75,5 +75,8 @@ async function recordOutcome(
 ): Promise<void> {
   const { kind, object } = change;
   const status = code === null ? "ok" : "failed";
-  await ledger.record({ entry: { type: "change.outcome", change: id, kind, object, intent, status, code, detail: {} } }, id);
+  await ledger.record(
+    { entry: { type: "change.outcome", change: id, kind, object, intent, status, code, detail: {} } },
+    id,
+  );
 }

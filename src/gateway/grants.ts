@@ -77,7 +77,12 @@ export class GrantBook {
           ),
           masks: grant.scope.masks.map((mask) => mask.ruleId),
         },
-        texts: { ...names, title: grant.task.title, purpose: grant.task.purpose ?? "", ticket: grant.task.ticket ?? "" },
+        texts: {
+          ...names,
+          title: grant.task.title,
+          purpose: grant.task.purpose ?? "",
+          ticket: grant.task.ticket ?? "",
+        },
       },
       (entryIndex) => this.#parts.grants.put(grant, entryIndex),
     );
@@ -103,7 +108,12 @@ export class GrantBook {
     }
     await enterTaken(
       this.#parts,
-      { kind: "credential.end", object: credential.id, by, detail: { grant: credential.grantId, run: credential.runId } },
+      {
+        kind: "credential.end",
+        object: credential.id,
+        by,
+        detail: { grant: credential.grantId, run: credential.runId },
+      },
       (entryIndex) => this.#parts.credentials.put({ ...credential, status: "ended" }, entryIndex),
     );
   }
@@ -316,9 +326,14 @@ export class GrantBook {
   async dropScope(access: ResourceAccess, scope: { readonly hash: string; readonly role: string }): Promise<void> {
     const gone = await access.provisioner.dropScope(scope);
     if (!gone) {
-      throw new SallyportError("resource.leftover", "upstream", `the scope ${scope.role} is still there after its drop`, {
-        nextStep: "It is tried again at the next start; `sallyport doctor` shows it.",
-      });
+      throw new SallyportError(
+        "resource.leftover",
+        "upstream",
+        `the scope ${scope.role} is still there after its drop`,
+        {
+          nextStep: "It is tried again at the next start; `sallyport doctor` shows it.",
+        },
+      );
     }
     await this.#parts.provisioned.removeScope(access.resource.id, scope.hash);
   }
@@ -337,9 +352,7 @@ export class GrantBook {
 
   /** At a stop: sessions are closed by then; roles and scopes go, grants stay and are provisioned again at the next start. */
   async close(): Promise<void> {
-    for (const ending of [...this.#ending.values()]) {
-      await ending.catch(() => null);
-    }
+    await Promise.allSettled(this.#ending.values());
     for (const live of this.#live.values()) {
       try {
         await this.#retire(live);

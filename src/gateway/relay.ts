@@ -135,7 +135,9 @@ function release<U extends Unit, Control, Reply>(
 ): () => Promise<void> {
   const { conversation, session, ledger } = parts;
   const ended =
-    answer.transaction === null ? null : ledger.record(session.drafts.transaction(answer.transaction), answer.transaction);
+    answer.transaction === null
+      ? null
+      : ledger.record(session.drafts.transaction(answer.transaction), answer.transaction);
   // A rejection is met where the queue awaits it; until then it must not count as unhandled.
   ended?.catch(ignore);
   if (answer.progress === null) {

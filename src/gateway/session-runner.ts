@@ -8,7 +8,7 @@ import type { ClosingWords, Opened, Unit } from "#protocols/driver.ts";
 import type { LiveSession, SessionEnd } from "./live-session.ts";
 import { inbound, outbound } from "./relay.ts";
 import type { RelayParts } from "./relay.ts";
-import { wordsOf } from "./sessions.ts";
+import { wordsOf } from "./problem.ts";
 
 export interface SessionRun<U extends Unit, C, R> {
   readonly opened: Opened<U, C, R>;
@@ -47,12 +47,14 @@ export async function runSession<U extends Unit, C, R>(run: SessionRun<U, C, R>)
       fail({ why: "failure", error });
     },
   };
-  let ending: Promise<void> | null = null;
+  const endings: Promise<void>[] = [];
   live.onEnd = (end) => {
     conversation.endUpstream(end.words);
-    ending = run.terminate().catch((error: unknown) => {
-      run.onFailure(`ending the session ${live.session.id} at the resource`, error);
-    });
+    endings.push(
+      run.terminate().catch((error: unknown) => {
+        run.onFailure(`ending the session ${live.session.id} at the resource`, error);
+      }),
+    );
   };
   if (live.ended !== null) {
     live.onEnd(live.ended);
@@ -81,9 +83,8 @@ export async function runSession<U extends Unit, C, R>(run: SessionRun<U, C, R>)
     await recordViolation(run, words);
   }
   await conversation.close(words);
-  if (ending !== null) {
-    await ending;
-  } else if (stop.why !== "upstream" && unfinished.length > 0) {
+  await Promise.all(endings);
+  if (endings.length === 0 && stop.why !== "upstream" && unfinished.length > 0) {
     // The backend may be in the middle of a statement that nobody waits for.
     await run.terminate().catch((error: unknown) => {
       run.onFailure(`ending the session ${live.session.id} at the resource`, error);

@@ -3,9 +3,6 @@ import type { Socket } from "node:net";
 
 import { principalDeadlineMs, principalProblem } from "#identity/accounts.ts";
 import type { CredentialStore, PrincipalStore } from "#identity/ports.ts";
-import { denyCodes } from "#domain/decision.ts";
-import type { DenyCode } from "#domain/decision.ts";
-import { SallyportError } from "#domain/errors.ts";
 import type { Credential } from "#domain/grant.ts";
 import type { CredentialId, GrantId, IdSource, SessionId } from "#domain/ids.ts";
 import type { Clock } from "#domain/clock.ts";
@@ -16,6 +13,8 @@ import type { GrantBook } from "./grants.ts";
 import { LiveSession } from "./live-session.ts";
 import type { LiveGrant } from "./live-grant.ts";
 import type { RunBook } from "./runs.ts";
+import { wordsOf } from "./problem.ts";
+import type { Problem } from "./problem.ts";
 import { runSession } from "./session-runner.ts";
 
 export interface SessionBookParts {
@@ -346,12 +345,6 @@ export class SessionBook {
 
 type CloseHow = "client" | "upstream" | "expired" | "revoked" | "killed" | "failed" | "drained";
 
-interface Problem {
-  readonly code: DenyCode;
-  readonly reason: string;
-  readonly nextStep: string;
-}
-
 const unknownCredential: Problem = {
   code: "credential.invalid",
   reason: "the login or password is not valid",
@@ -379,29 +372,4 @@ function idOf(credential: Credential | null): CredentialId | null {
 
 function grantOf(credential: Credential | null): GrantId | null {
   return credential === null ? null : credential.grantId;
-}
-
-/** What a client may read of a failure: an allowlist of codes; anything else is "unavailable". */
-export function wordsOf(error: unknown): Problem {
-  if (error instanceof SallyportError) {
-    const code = denyCodes.find((known) => known === error.code);
-    if (code !== undefined && error.whose !== "gateway") {
-      return { code, reason: error.message, nextStep: error.nextStep ?? "Tell the gateway's operator." };
-    }
-    if (error.code === "grant.ended") {
-      return { code: "grant.revoked", reason: error.message, nextStep: error.nextStep ?? "Ask for a new grant." };
-    }
-    if (error.code.startsWith("resource.") || error.code.startsWith("scope.")) {
-      return {
-        code: "resource.unavailable",
-        reason: "the resource cannot give this grant its rights now",
-        nextStep: "Tell the gateway's operator; `sallyport doctor` says why.",
-      };
-    }
-  }
-  return {
-    code: "ledger.unavailable",
-    reason: "the gateway cannot record, so nothing passes",
-    nextStep: "Tell the gateway's operator; `sallyport ledger status` says why.",
-  };
 }

@@ -10,7 +10,7 @@ import type { PayloadFields } from "#domain/outcome.ts";
 import { canonicalJson, entryVersion } from "./entry.ts";
 import type { Draft, Entry, EntryDraft, LedgerDraft } from "./entry.ts";
 import { ledgerFailure } from "./failure.ts";
-import { nodeFiles } from "./files.ts";
+import { makeDurableDirectory, nodeFiles } from "./files.ts";
 import type { Files } from "./files.ts";
 import type { Unframed } from "./frame.ts";
 import { destroyDataKey, doomDataKey, doomedDataKeys, markBegun, openDataKey, openKeys } from "./keys.ts";
@@ -66,12 +66,13 @@ export interface OpenLedger extends Ledger {
 export async function openLedger(options: LedgerOptions): Promise<OpenLedger> {
   const files = options.files ?? nodeFiles;
   try {
-    await files.makeDirectory(options.directory);
+    await makeDurableDirectory(files, options.directory);
     const release = await claimLog(files, options.directory, options.claimant ?? processClaimant());
     try {
       return await openClaimed(options, files, release);
     } catch (error) {
-      await release();
+      // The first failure is the one to tell of; a claim that stays behind ends with this process.
+      await release().catch(() => undefined);
       throw error;
     }
   } catch (error) {
@@ -90,7 +91,7 @@ async function openClaimed(options: LedgerOptions, files: Files, release: () => 
       nextStep: `Restore ${directory} from a copy, or move ${keysDirectory} away to begin a new log.`,
     });
   }
-  await prepareDirectory(place, origin);
+  await prepareDirectory(place, origin, !hasLog);
   const edge = await loadTree(place, keys.signer);
   const tail = await loadTail(place, edge.size);
   const payloads = await trimPayloads(place, edge.size, tail.pending);
@@ -114,15 +115,19 @@ async function openClaimed(options: LedgerOptions, files: Files, release: () => 
     await ledger.recordOwn(opening);
     await ledger.finishDestructions();
   } catch (error) {
-    await segment.file.close();
+    // The first failure is the one to tell of.
+    await segment.file.close().catch(() => undefined);
     throw error;
   }
   return ledger;
 }
 
-/** A log that was closed has no segments, so any segment means that the last process ended otherwise. */
+/**
+ * A log that was closed has no segments, so any segment means that the last process ended otherwise. One that ended
+ * before it recorded anything has not begun the log.
+ */
 function openingEntry(origin: string, size: number, tail: Tail): LedgerDraft {
-  return tail.segments.length === 0
+  return tail.segments.length === 0 || size + tail.pending.length === 0
     ? { type: "ledger.opened", origin, size }
     : { type: "ledger.recovered", checkpoint: size, entries: tail.pending.length, tornBytes: tail.tornBytes };
 }
@@ -199,12 +204,17 @@ class LedgerWriter implements OpenLedger {
       throw new InvariantError("the node's own data key is never destroyed");
     }
     this.#sequencer.assertOpen();
-    await doomDataKey(this.#parts.keyStore, key);
-    // A crash here leaves the mark: the next start records the destruction and carries it out.
-    this.#dataKeys.delete(key);
-    await this.recordOwn({ type: "payload.destroyed", key });
-    // A crash here leaves a record of a destruction that is still to come: the next start carries it out.
-    await destroyDataKey(this.#parts.keyStore, key);
+    const { keyStore, options } = this.#parts;
+    try {
+      await doomDataKey(keyStore, key);
+      // A crash here leaves the mark: the next start records the destruction and carries it out.
+      this.#dataKeys.delete(key);
+      await this.recordOwn({ type: "payload.destroyed", key });
+      // A crash here leaves a record of a destruction that is still to come: the next start carries it out.
+      await destroyDataKey(keyStore, key);
+    } catch (error) {
+      throw ledgerFailure(error, options.keysDirectory);
+    }
   }
 
   /** Carries out destructions that a crash interrupted. */
@@ -242,10 +252,15 @@ class LedgerWriter implements OpenLedger {
   }
 
   async close(): Promise<void> {
+    const { release, options } = this.#parts;
     try {
-      await this.#sequencer.close();
-    } finally {
-      await this.#parts.release();
+      try {
+        await this.#sequencer.close();
+      } finally {
+        await release();
+      }
+    } catch (error) {
+      throw ledgerFailure(error, options.directory);
     }
   }
 

@@ -5,6 +5,7 @@
 import { fdatasync, writeSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rmdir, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { dirname } from "node:path";
 
 /** A file open for writing at its end. */
 export interface WritableFile {
@@ -17,8 +18,8 @@ export interface WritableFile {
 }
 
 export interface Files {
-  /** Creates a directory whose parent exists. Returns whether it was missing. */
-  makeDirectory(path: string): Promise<boolean>;
+  /** Creates a directory whose parent exists; nothing happens when it is there. */
+  makeDirectory(path: string): Promise<void>;
   /** Names in a directory, sorted; empty when there is no such directory. */
   list(path: string): Promise<readonly string[]>;
   /** The whole file; null when there is none. */
@@ -80,12 +81,10 @@ export const nodeFiles: Files = {
   async makeDirectory(path) {
     try {
       await mkdir(path, { mode: directoryMode });
-      return true;
     } catch (error) {
-      if (systemErrorCode(error) === "EEXIST") {
-        return false;
+      if (systemErrorCode(error) !== "EEXIST") {
+        throw error;
       }
-      throw error;
     }
   },
   async list(path) {
@@ -144,4 +143,10 @@ export async function writeWhole(
   } finally {
     await file.close();
   }
+}
+
+/** Makes a directory whose parent exists. Its name is durable even if a killed process had made it and not synced it. */
+export async function makeDurableDirectory(files: Files, path: string): Promise<void> {
+  await files.makeDirectory(path);
+  await files.syncDirectory(dirname(path));
 }

@@ -10,7 +10,7 @@ import { SallyportError } from "#domain/errors.ts";
 import { noteSigner } from "#tlog/note.ts";
 import type { NoteSigner } from "#tlog/note.ts";
 
-import { writeWhole } from "./files.ts";
+import { makeDurableDirectory, writeWhole } from "./files.ts";
 import type { Files } from "./files.ts";
 import { unwrapDataKey, wrapDataKey } from "./payloads.ts";
 
@@ -86,9 +86,9 @@ async function keyOrNew(store: KeyStore, name: string, isBegun: boolean): Promis
  * @throws SallyportError `ledger.keys` when a key of an existing log is missing or damaged.
  */
 export async function openKeys(store: KeyStore, origin: string, hasLog: boolean): Promise<LedgerKeys> {
-  await store.files.makeDirectory(store.directory);
-  await store.files.makeDirectory(join(store.directory, dataDirectory));
-  await store.files.syncDirectory(store.directory);
+  await makeDurableDirectory(store.files, store.directory);
+  await makeDurableDirectory(store.files, join(store.directory, dataDirectory));
+  await store.files.syncDirectory(join(store.directory, dataDirectory));
   const begun = await store.files.read(join(store.directory, begunFile));
   const isBegun = hasLog || begun !== null;
   const signer = noteSigner(origin, await keyOrNew(store, signingFile, isBegun));

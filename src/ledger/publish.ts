@@ -156,9 +156,9 @@ export class Publisher {
       return;
     }
     await this.#makeDirectories(dirname(path));
-    if (await this.#parts.files.makeDirectory(path)) {
-      this.#unsynced.add(dirname(path));
-    }
+    await this.#parts.files.makeDirectory(path);
+    // Even when it was there: a killed process may have made it without a sync.
+    this.#unsynced.add(dirname(path));
     this.#known.add(path);
   }
 

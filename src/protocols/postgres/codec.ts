@@ -137,7 +137,8 @@ export class BodyReader {
 
   #advance(length: number): number {
     const start = this.#offset;
-    if (length > this.#body.length - start) {
+    // A negative length would move the cursor back.
+    if (length < 0 || length > this.#body.length - start) {
       throw this.violation("the message ends before its contents do");
     }
     this.#offset = start + length;

@@ -24,7 +24,16 @@ import { assertGenuine } from "#ledger/recorded.ts";
 import type { Recorded } from "#ledger/recorded.ts";
 import { assertMasked } from "#mask/masker.ts";
 import type { Masked } from "#mask/masker.ts";
-import type { Answer, Arrival, ClosingWords, Conversation, Downstream, Pass, Progress, Upstream } from "#protocols/driver.ts";
+import type {
+  Answer,
+  Arrival,
+  ClosingWords,
+  Conversation,
+  Downstream,
+  Pass,
+  Progress,
+  Upstream,
+} from "#protocols/driver.ts";
 import type { Channel } from "./channel.ts";
 import { refusalFields } from "./refusal.ts";
 import { Exchange } from "./exchange.ts";
@@ -32,7 +41,13 @@ import type { FrameReader } from "./frames.ts";
 import { Intake } from "./intake.ts";
 import type { IntakeParts, PostgresControl } from "./intake.ts";
 import { countCells } from "./messages-backend.ts";
-import { encodeErrorResponse, encodeParse, encodeQuery, encodeReadyForQuery, encodeTerminate } from "./messages-encode.ts";
+import {
+  encodeErrorResponse,
+  encodeParse,
+  encodeQuery,
+  encodeReadyForQuery,
+  encodeTerminate,
+} from "./messages-encode.ts";
 import type { Report } from "./messages-encode.ts";
 import { backendTypes } from "./messages-types.ts";
 import { replyCodec } from "./reply.ts";
@@ -159,10 +174,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       return;
     }
     this.#ended = words;
-    const insideGroup = this.#exchange.abort(
-      encodeErrorResponse(endedReport(words)),
-      encodeReadyForQuery("idle"),
-    );
+    const insideGroup = this.#exchange.abort(encodeErrorResponse(endedReport(words)), encodeReadyForQuery("idle"));
     if (insideGroup) {
       this.#intake.skipToSync();
     }
@@ -180,7 +192,10 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       await resource.close(encodeTerminate(), 0);
     }
     resource.destroy();
-    await client.close(last === null ? null : encodeErrorResponse(refusalFields({ ...last, id: last.decision }, "closing")), closeGraceMs);
+    await client.close(
+      last === null ? null : encodeErrorResponse(refusalFields({ ...last, id: last.decision }, "closing")),
+      closeGraceMs,
+    );
   }
 
   async #send(unit: PostgresUnit, passes: readonly Pass[]): Promise<void> {

@@ -158,7 +158,7 @@ function greeting(upstream: UpstreamConnection, cancelKey: { processId: number; 
 function cancelKeyOf(random: Uint8Array): { processId: number; secretKey: number } {
   const bytes = Buffer.from(random);
   // A process id is positive; clients print it.
-  return { processId: (bytes.readUInt32BE(0) >>> 1) || 1, secretKey: bytes.readInt32BE(4) };
+  return { processId: bytes.readUInt32BE(0) >>> 1 || 1, secretKey: bytes.readInt32BE(4) };
 }
 
 async function turnAwayAndClose(stream: SocketHandshakeStream, socket: Socket, words: ClosingWords): Promise<void> {

@@ -13,8 +13,8 @@
  */
 import { InvariantError } from "#domain/errors.ts";
 import type { Answer, Progress, TransactionEnd } from "#protocols/driver.ts";
+import { AnswerQueue } from "./answer-queue.ts";
 import type { MaskPlan } from "#mask/masker.ts";
-import type { StatementAnalysis } from "#sql/analysis.ts";
 import type { Frame, FrameRun } from "./frames.ts";
 import {
   decodeCommandComplete,
@@ -25,56 +25,23 @@ import {
 } from "./messages-backend.ts";
 import type { TransactionStatus } from "./messages-backend.ts";
 import { backendTypes } from "./messages-types.ts";
-import type { NameChange } from "./names.ts";
+import { ItemQueue, openPlan, planOf, unexpected } from "./items.ts";
+import type { Item } from "./items.ts";
 import type { PostgresReply } from "./reply.ts";
 import { TransactionBook } from "./transaction-book.ts";
 import type { Portal } from "./units.ts";
 
-/** One message that upstream will answer. */
-export type Item =
-  | {
-      readonly kind: "query";
-      readonly progresses: readonly Progress[];
-      readonly statements: readonly StatementAnalysis[];
-      readonly plans: readonly MaskPlan[];
-      /** Which statement is being answered, from 0. */
-      current: number;
-      rows: number;
-      bytes: number;
-      failed: boolean;
-    }
-  | { readonly kind: "parse"; readonly progress: Progress; readonly plan: MaskPlan; readonly change: NameChange }
-  | { readonly kind: "bind"; readonly progress: Progress; readonly portal: Portal; readonly change: NameChange }
-  | { readonly kind: "describe"; readonly plan: MaskPlan; readonly rewritten: boolean }
-  | {
-      readonly kind: "execute";
-      readonly progress: Progress;
-      readonly portal: Portal;
-      rows: number;
-      bytes: number;
-    }
-  | { readonly kind: "close"; readonly change: NameChange | null }
-  | { readonly kind: "sync" }
-  /** A message that was denied: `error` is the answer, already recorded. `cycle` simple ends with a ReadyForQuery. */
-  | { readonly kind: "denied"; readonly cycle: "simple" | "extended"; readonly error: Buffer };
-
-/** A plan for what belongs to no statement: nothing may be in it. */
-const openPlan: MaskPlan = { columns: null, outputs: [], touchesMasked: false };
-const nothing = Buffer.alloc(0);
-
 export class Exchange {
-  readonly #items: Item[] = [];
-  #head = 0;
+  readonly #items = new ItemQueue();
   #skipping = false;
-  #answers: Answer<PostgresReply>[] = [];
+  readonly #answers = new AnswerQueue();
   readonly #transactions = new TransactionBook();
   /** Portals that were bound and not executed: their intents end as skipped when the portal goes. */
   readonly #unexecuted = new Map<Portal, Progress>();
   #status: TransactionStatus = "idle";
-  #settled: (() => void)[] = [];
 
   get length(): number {
-    return this.#items.length - this.#head;
+    return this.#items.length;
   }
 
   get transactionStatus(): TransactionStatus {
@@ -87,22 +54,18 @@ export class Exchange {
 
   /** Resolves when the number of items, or what is unsettled, has changed. */
   changed(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#settled.push(resolve);
-    });
+    return this.#items.changed();
   }
 
   /** The answers that the frames so far have made, once. */
   take(): Answer<PostgresReply>[] {
-    const answers = this.#answers;
-    this.#answers = [];
-    return answers;
+    return this.#answers.take();
   }
 
   /** Commands that were forwarded and not completed. */
   unfinished(): Progress[] {
     const found = new Set<Progress>(this.#unexecuted.values());
-    for (const item of this.#items.slice(this.#head)) {
+    for (const item of this.#items.all()) {
       if (item.kind === "query") {
         for (const progress of item.progresses.slice(item.current)) {
           found.add(progress);
@@ -134,7 +97,11 @@ export class Exchange {
     }
     item.rows += run.frames;
     item.bytes += run.bytes.length;
-    this.#emit({ kind: "rows", bytes: run.bytes, rows: run.frames, columns }, this.rowsPlan(), this.#progressOf(item));
+    this.#answers.add(
+      { kind: "rows", bytes: run.bytes, rows: run.frames, columns },
+      this.rowsPlan(),
+      this.#progressOf(item),
+    );
   }
 
   /** Any other frame of the resource. @throws InvariantError when nothing that was asked is answered so. */
@@ -142,7 +109,7 @@ export class Exchange {
     switch (frame.type) {
       case backendTypes.parameterStatus: {
         const { name } = decodeParameterStatus(frame.body);
-        this.#emit({ kind: "parameter-status", bytes: frame.bytes, name }, openPlan, null);
+        this.#answers.add({ kind: "parameter-status", bytes: frame.bytes, name }, openPlan, null);
         return;
       }
       case backendTypes.noticeResponse:
@@ -170,7 +137,9 @@ export class Exchange {
         this.#acknowledge(frame);
         return;
       default:
-        throw new InvariantError(`the resource sent a message of type 0x${frame.type.toString(16)} that was not asked for`);
+        throw new InvariantError(
+          `the resource sent a message of type 0x${frame.type.toString(16)} that was not asked for`,
+        );
     }
   }
 
@@ -181,22 +150,22 @@ export class Exchange {
   abort(error: Buffer, readyForQuery: Buffer): boolean {
     let told = false;
     for (;;) {
-      const item = this.#items[this.#head];
+      const item = this.#items.oldest();
       if (item === undefined) {
         break;
       }
-      this.#pop();
+      this.#items.pop();
       if (item.kind === "sync" || item.kind === "query" || (item.kind === "denied" && item.cycle === "simple")) {
         if (item.kind === "query" && !item.failed) {
-          this.#emitPlain(error);
+          this.#answers.plain(error);
         }
         this.#concludeAborted(item);
-        this.#emitPlain(readyForQuery);
+        this.#answers.plain(readyForQuery);
         told = false;
         continue;
       }
       if (!told) {
-        this.#emitPlain(error);
+        this.#answers.plain(error);
         told = true;
       }
       this.#concludeAborted(item);
@@ -209,10 +178,10 @@ export class Exchange {
   #concludeAborted(item: Item): void {
     if (item.kind === "query") {
       for (const progress of item.progresses.slice(item.current)) {
-        this.#conclude(progress, "may-have-run", item.rows, item.bytes);
+        this.#answers.conclude(progress, "may-have-run", item.rows, item.bytes);
       }
     } else if (item.kind === "execute") {
-      this.#conclude(item.progress, "may-have-run", item.rows, item.bytes);
+      this.#answers.conclude(item.progress, "may-have-run", item.rows, item.bytes);
     } else if (item.kind === "parse" || item.kind === "bind" || item.kind === "close") {
       item.change?.undo();
     }
@@ -223,14 +192,14 @@ export class Exchange {
     const columns = decodeRowDescription(frame.body).length;
     const reply: PostgresReply = { kind: "row-description", bytes: frame.bytes, columns };
     if (item.kind === "query") {
-      this.#emit(reply, this.rowsPlan(), this.#progressOf(item));
+      this.#answers.add(reply, this.rowsPlan(), this.#progressOf(item));
       return;
     }
     if (item.kind !== "describe") {
       throw unexpected("RowDescription", item);
     }
-    this.#pop();
-    this.#emit(reply, item.plan, null);
+    this.#items.pop();
+    this.#answers.add(reply, item.plan, null);
   }
 
   #acknowledge(frame: Frame): void {
@@ -242,40 +211,40 @@ export class Exchange {
         if (item.kind !== "describe") {
           throw unexpected("ParameterDescription", item);
         }
-        this.#emit(reply, openPlan, null);
+        this.#answers.add(reply, openPlan, null);
         return;
       case backendTypes.noData:
         if (item.kind !== "describe") {
           throw unexpected("NoData", item);
         }
-        this.#pop();
-        this.#emit(reply, openPlan, null);
+        this.#items.pop();
+        this.#answers.add(reply, openPlan, null);
         return;
       case backendTypes.parseComplete:
         if (item.kind !== "parse") {
           throw unexpected("ParseComplete", item);
         }
         item.change.settle();
-        this.#pop();
-        this.#emit(reply, openPlan, item.progress);
+        this.#items.pop();
+        this.#answers.add(reply, openPlan, item.progress);
         return;
       case backendTypes.bindComplete:
         if (item.kind !== "bind") {
           throw unexpected("BindComplete", item);
         }
         item.change.settle();
-        this.#pop();
+        this.#items.pop();
         this.#unexecuted.set(item.portal, item.progress);
         this.#transactions.began(item.progress.pass.index, item.portal.prepared.statement);
-        this.#emit(reply, openPlan, item.progress);
+        this.#answers.add(reply, openPlan, item.progress);
         return;
       default:
         if (item.kind !== "close") {
           throw unexpected("CloseComplete", item);
         }
         item.change?.settle();
-        this.#pop();
-        this.#emit(reply, openPlan, null);
+        this.#items.pop();
+        this.#answers.add(reply, openPlan, null);
     }
   }
 
@@ -291,7 +260,13 @@ export class Exchange {
       }
       this.#transactions.began(progress.pass.index, statement);
       const end = this.#transactions.completed(statement, tag);
-      this.#emit(reply, openPlan, progress, { status: "ok", rows: item.rows, bytes: item.bytes, tag, sqlState: null }, end);
+      this.#answers.add(
+        reply,
+        openPlan,
+        progress,
+        { status: "ok", rows: item.rows, bytes: item.bytes, tag, sqlState: null },
+        end,
+      );
       item.current++;
       item.rows = 0;
       item.bytes = 0;
@@ -302,9 +277,9 @@ export class Exchange {
     }
     const suspended = frame.type === backendTypes.portalSuspended;
     const end = suspended ? null : this.#transactions.completed(item.portal.prepared.statement, tag);
-    this.#pop();
+    this.#items.pop();
     this.#unexecuted.delete(item.portal);
-    this.#emit(
+    this.#answers.add(
       reply,
       openPlan,
       item.progress,
@@ -314,20 +289,20 @@ export class Exchange {
   }
 
   #notice(frame: Frame): void {
-    const item = this.#items[this.#head];
+    const item = this.#items.oldest();
     const fields = decodeReport(frame.body, "NoticeResponse");
     const plan = item === undefined ? openPlan : planOf(item);
-    this.#emit({ kind: "notice", bytes: frame.bytes, fields, rewritten: false }, plan, null);
+    this.#answers.add({ kind: "notice", bytes: frame.bytes, fields, rewritten: false }, plan, null);
   }
 
   #error(frame: Frame): void {
     const fields = decodeReport(frame.body, "ErrorResponse");
     const sqlState = fields.get("C") ?? "XX000";
-    const item = this.#items[this.#head];
+    const item = this.#items.oldest();
     this.#transactions.failed();
     if (item === undefined) {
       // A FATAL between commands: an administrator ended the session.
-      this.#emit({ kind: "error", bytes: frame.bytes, fields, rewritten: false }, openPlan, null);
+      this.#answers.add({ kind: "error", bytes: frame.bytes, fields, rewritten: false }, openPlan, null);
       return;
     }
     const reply: PostgresReply = { kind: "error", bytes: frame.bytes, fields, rewritten: false };
@@ -337,10 +312,10 @@ export class Exchange {
         item.failed = true;
         if (progress === undefined) {
           // At the end of an implicit transaction (a deferred constraint): every statement had completed.
-          this.#emit(reply, planOf(item), null);
+          this.#answers.add(reply, planOf(item), null);
           return;
         }
-        this.#emit(reply, item.plans[item.current] ?? openPlan, progress, {
+        this.#answers.add(reply, item.plans[item.current] ?? openPlan, progress, {
           status: sqlState === "57014" ? "cancelled" : "error",
           rows: item.rows,
           bytes: item.bytes,
@@ -348,24 +323,24 @@ export class Exchange {
           sqlState,
         });
         for (const skipped of item.progresses.slice(item.current + 1)) {
-          this.#conclude(skipped, "skipped", 0, 0);
+          this.#answers.conclude(skipped, "skipped", 0, 0);
         }
         item.current = item.progresses.length;
         return;
       }
       case "denied":
         if (item.cycle === "extended") {
-          this.#pop();
+          this.#items.pop();
           this.#skipGroup();
         }
-        this.#emitPlain(item.error);
+        this.#answers.plain(item.error);
         return;
       case "sync":
         // An error at the commit of an implicit transaction; ReadyForQuery follows for this same Sync.
-        this.#emit(reply, openPlan, null);
+        this.#answers.add(reply, openPlan, null);
         return;
       default:
-        this.#pop();
+        this.#items.pop();
         this.#failItem(item, reply, sqlState);
         this.#skipGroup();
     }
@@ -376,16 +351,16 @@ export class Exchange {
     switch (item.kind) {
       case "parse":
         item.change.undo();
-        this.#emit(reply, item.plan, item.progress, { status, rows: 0, bytes: 0, tag: null, sqlState });
+        this.#answers.add(reply, item.plan, item.progress, { status, rows: 0, bytes: 0, tag: null, sqlState });
         return;
       case "bind":
         item.change.undo();
         this.#transactions.began(item.progress.pass.index, item.portal.prepared.statement);
-        this.#emit(reply, item.portal.plan, item.progress, { status, rows: 0, bytes: 0, tag: null, sqlState });
+        this.#answers.add(reply, item.portal.plan, item.progress, { status, rows: 0, bytes: 0, tag: null, sqlState });
         return;
       case "execute":
         this.#unexecuted.delete(item.portal);
-        this.#emit(reply, item.portal.plan, item.progress, {
+        this.#answers.add(reply, item.portal.plan, item.progress, {
           status,
           rows: item.rows,
           bytes: item.bytes,
@@ -395,10 +370,10 @@ export class Exchange {
         return;
       case "close":
         item.change?.undo();
-        this.#emit(reply, openPlan, null);
+        this.#answers.add(reply, openPlan, null);
         return;
       case "describe":
-        this.#emit(reply, item.plan, null);
+        this.#answers.add(reply, item.plan, null);
         return;
       default:
         item satisfies never;
@@ -414,11 +389,11 @@ export class Exchange {
   #discardSkipped(): void {
     const skipped: Item[] = [];
     for (;;) {
-      const item = this.#items[this.#head];
+      const item = this.#items.oldest();
       if (item === undefined || item.kind === "sync") {
         break;
       }
-      this.#pop();
+      this.#items.pop();
       skipped.push(item);
     }
     // Newest first, so that a name changed twice gets back what it meant before both.
@@ -430,11 +405,11 @@ export class Exchange {
     for (const item of skipped) {
       if (item.kind === "query") {
         for (const progress of item.progresses) {
-          this.#conclude(progress, "skipped", 0, 0);
+          this.#answers.conclude(progress, "skipped", 0, 0);
         }
       } else if (item.kind === "execute") {
         this.#unexecuted.delete(item.portal);
-        this.#conclude(item.progress, "skipped", 0, 0);
+        this.#answers.conclude(item.progress, "skipped", 0, 0);
       } else if (item.kind === "bind") {
         this.#unexecuted.set(item.portal, item.progress);
       }
@@ -453,7 +428,7 @@ export class Exchange {
       throw new InvariantError("the resource is ready before it has answered every statement");
     }
     this.#skipping = false;
-    this.#pop();
+    this.#items.pop();
     this.#status = decodeReadyForQuery(frame.body);
     let end: TransactionEnd | null = null;
     if (this.#status === "idle") {
@@ -462,35 +437,17 @@ export class Exchange {
     } else {
       this.#transactions.open();
     }
-    this.#emit({ kind: "plain", bytes: frame.bytes }, openPlan, null, null, end);
+    this.#answers.add({ kind: "plain", bytes: frame.bytes }, openPlan, null, null, end);
   }
 
   /** Every portal is gone: intents that nothing executed end here. */
   #endPortals(): void {
     for (const [portal, progress] of this.#unexecuted) {
       if (portal.executions === 0) {
-        this.#conclude(progress, "skipped", 0, 0);
+        this.#answers.conclude(progress, "skipped", 0, 0);
       }
     }
     this.#unexecuted.clear();
-  }
-
-  #conclude(progress: Progress, status: "skipped" | "may-have-run", rows: number, bytes: number): void {
-    this.#emit({ kind: "plain", bytes: nothing }, openPlan, progress, { status, rows, bytes, tag: null, sqlState: null });
-  }
-
-  #emitPlain(bytes: Buffer): void {
-    this.#emit({ kind: "plain", bytes }, openPlan, null);
-  }
-
-  #emit(
-    reply: PostgresReply,
-    plan: MaskPlan,
-    progress: Progress | null,
-    completion: Answer<PostgresReply>["completion"] = null,
-    transaction: TransactionEnd | null = null,
-  ): void {
-    this.#answers.push({ reply, plan, bytes: reply.bytes.length, progress, completion, transaction });
   }
 
   #progressOf(item: Extract<Item, { kind: "query" | "execute" }>): Progress {
@@ -502,47 +459,10 @@ export class Exchange {
   }
 
   #oldest(): Item {
-    const item = this.#items[this.#head];
+    const item = this.#items.oldest();
     if (item === undefined) {
       throw new InvariantError("the resource answered what was not asked");
     }
     return item;
   }
-
-  #pop(): void {
-    this.#head++;
-    if (this.#head === this.#items.length) {
-      this.#items.length = 0;
-      this.#head = 0;
-    } else if (this.#head >= 256) {
-      this.#items.splice(0, this.#head);
-      this.#head = 0;
-    }
-    const settled = this.#settled;
-    if (settled.length > 0) {
-      this.#settled = [];
-      for (const resolve of settled) {
-        resolve();
-      }
-    }
-  }
-}
-
-function planOf(item: Item): MaskPlan {
-  switch (item.kind) {
-    case "query":
-      return item.plans[item.current] ?? item.plans.find((plan) => plan.touchesMasked) ?? openPlan;
-    case "execute":
-    case "bind":
-      return item.portal.plan;
-    case "parse":
-    case "describe":
-      return item.plan;
-    default:
-      return openPlan;
-  }
-}
-
-function unexpected(what: string, item: Item): InvariantError {
-  return new InvariantError(`the resource sent ${what} while a ${item.kind} was to be answered`);
 }

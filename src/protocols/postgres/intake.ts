@@ -4,12 +4,13 @@ import { limits } from "#domain/limits.ts";
 import type { Arrival, UnitRefusal } from "#protocols/driver.ts";
 import type { MaskPlan } from "#mask/masker.ts";
 import type { Refusal, StatementAnalysis } from "#sql/analysis.ts";
-import type { Exchange, Item } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import type { Frame, FrameReader } from "./frames.ts";
 import { decodeBind, decodeExecute, decodeFrontend, decodeParse, decodeQuery } from "./messages-frontend.ts";
 import type { BindMessage, ParseMessage } from "./messages-frontend.ts";
 import { encodeParse, encodeQuery } from "./messages-encode.ts";
 import { frontendTypes } from "./messages-types.ts";
+import type { Item } from "./items.ts";
 import { Names } from "./names.ts";
 import type { NameChange } from "./names.ts";
 import { bindPayload, commandFacts, maskPlan, refusal, refusalOfFailure, refusedUnit, spliced } from "./units.ts";
@@ -121,12 +122,12 @@ export class Intake {
         return;
       case frontendTypes.terminate:
         this.#terminated = true;
-        return;
+        break;
       case frontendTypes.copyData:
       case frontendTypes.copyDone:
       case frontendTypes.copyFail:
         // Outside COPY, which is denied, PostgreSQL reads past these; they go nowhere.
-        return;
+        break;
       case frontendTypes.functionCall:
         yield this.#refused("simple", refusal("protocol.unsupported", ...noFastPath));
         return;
@@ -389,8 +390,14 @@ function unitRefusal(result: Refusal, payload: { readonly [name: string]: string
 }
 
 type Words = readonly [reason: string, nextStep: string];
-const noFastPath: Words = ["function calls by object id (the fast path) are not supported", "Call the function in SQL."];
-const notNow: Words = ["this message has no place here", "Send Query, Parse, Bind, Describe, Execute, Close, Flush or Sync."];
+const noFastPath: Words = [
+  "function calls by object id (the fast path) are not supported",
+  "Call the function in SQL.",
+];
+const notNow: Words = [
+  "this message has no place here",
+  "Send Query, Parse, Bind, Describe, Execute, Close, Flush or Sync.",
+];
 const alreadyPrepared: Words = ["a prepared statement of this name exists", "Close it first, or use another name."];
 const notPrepared: Words = ["no prepared statement of this name exists", "Parse it first."];
 const noPortal: Words = ["no portal of this name exists", "Bind it first."];
@@ -398,9 +405,14 @@ const tooManyStatements: Words = [
   `a session may hold ${limits.preparedStatementsMax} prepared statements`,
   "Close those that are no longer needed.",
 ];
-const tooManyPortals: Words = [`a session may hold ${limits.portalsMax} portals`, "Close those that are no longer needed."];
+const tooManyPortals: Words = [
+  `a session may hold ${limits.portalsMax} portals`,
+  "Close those that are no longer needed.",
+];
 const oneStatement: Words = ["a prepared statement holds one command", "Send each statement by itself."];
-const settingNeedsBind: Words = ["set_config needs the setting's name in the statement", "Name the setting as a literal."];
+const settingNeedsBind: Words = [
+  "set_config needs the setting's name in the statement",
+  "Name the setting as a literal.",
+];
 const changed: Words = ["the database's schema changed since this was prepared", "Prepare the statement again."];
 const over: Words = ["the grant has ended", "Ask for a new grant."];
-

@@ -82,12 +82,16 @@ export function refusalFields(deny: ToldDenial, moment: RefusalMoment = "session
   const atLogin = moment === "login" ? loginSqlStates[deny.code] : undefined;
   return {
     severity: moment === "session" ? "ERROR" : "FATAL",
-    // A session that is ended answers as a server does whose administrator ends it: clients reconnect on this code.
-    sqlState: moment === "closing" ? "57P01" : (atLogin ?? denialSqlStates[deny.code]),
+    sqlState: moment === "closing" && isTakenAway(deny.code) ? "57P01" : (atLogin ?? denialSqlStates[deny.code]),
     message: `${deny.reason} [${deny.id}]`,
     detail: detailOf(deny),
     hint: deny.nextStep === "" ? null : deny.nextStep,
   };
+}
+
+/** Ended from outside, not by what the client did: told as a server does whose administrator ends a session (57P01). */
+function isTakenAway(code: DenyCode): boolean {
+  return /^(grant|principal|credential|policy|gateway)\./.test(code);
 }
 
 function detailOf(deny: ToldDenial): string {

@@ -14,7 +14,12 @@ export type PostgresReply =
   /** One or more DataRow frames. `columns` is the number of cells of each. */
   | { readonly kind: "rows"; readonly bytes: Buffer; readonly rows: number; readonly columns: number }
   | { readonly kind: "row-description"; readonly bytes: Buffer; readonly columns: number }
-  | { readonly kind: "error" | "notice"; readonly bytes: Buffer; readonly fields: ReportFields; readonly rewritten: boolean }
+  | {
+      readonly kind: "error" | "notice";
+      readonly bytes: Buffer;
+      readonly fields: ReportFields;
+      readonly rewritten: boolean;
+    }
   | { readonly kind: "parameter-status"; readonly bytes: Buffer; readonly name: string }
   /** Frames that carry no data of a table: completions, ReadyForQuery, ParameterDescription, and what the gateway made. */
   | { readonly kind: "plain"; readonly bytes: Buffer };

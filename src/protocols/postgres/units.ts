@@ -32,7 +32,12 @@ export interface Portal {
 /** One message of the client that is decided as one. */
 export type PostgresUnit = Unit &
   (
-    | { readonly message: "query"; readonly plans: readonly MaskPlan[]; readonly statements: readonly StatementAnalysis[]; readonly bytes: Buffer }
+    | {
+        readonly message: "query";
+        readonly plans: readonly MaskPlan[];
+        readonly statements: readonly StatementAnalysis[];
+        readonly bytes: Buffer;
+      }
     | { readonly message: "parse"; readonly name: string; readonly statement: Prepared; readonly bytes: Buffer }
     | { readonly message: "bind"; readonly name: string; readonly portal: Portal; readonly bytes: Buffer }
     | { readonly message: "execute"; readonly portal: Portal; readonly bytes: Buffer }

@@ -51,7 +51,7 @@ describe("startup parameters", () => {
     [{ DateStyle: "ISO, MDY, evil" }],
   ])("%j is refused", (extra) => {
     expect(settingsOf(extra)).toBe("grant.no-session-setting");
-    const [[name = "", value = ""] = []] = Object.entries(extra);
+    const [name, value] = Object.entries(extra)[0] ?? ["", ""];
     // Behind every spelling of `options` it is the same setting.
     const escaped = value.replaceAll(/[\s\\]/g, "\\$&");
     for (const options of [

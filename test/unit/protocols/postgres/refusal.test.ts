@@ -80,6 +80,10 @@ describe("a denial in PostgreSQL's words", () => {
       severity: "FATAL",
       sqlState: "57P01",
     });
+    expect(refusalFields(deny({ code: "protocol.violation" }), "closing")).toMatchObject({
+      severity: "FATAL",
+      sqlState: "08P01",
+    });
     expect(refusalFields(deny({ code: "protocol.violation" }), "login")).toMatchObject({
       severity: "FATAL",
       sqlState: "08P01",

@@ -1,0 +1,292 @@
+/**
+ * Verifies a log's directory offline, with a key from outside. It trusts neither the directory nor the process that
+ * wrote it, shares no code with the writer but the entry format, and needs nothing but Node.
+ */
+import { equalBytes, leafHash } from "#tlog/hash.ts";
+import { openCheckpoint } from "#tlog/checkpoint.ts";
+import type { Checkpoint } from "#tlog/checkpoint.ts";
+import { parseVerifierKey } from "#tlog/note.ts";
+import type { VerifierKey } from "#tlog/note.ts";
+import { bundleReader, formatTilePath, tileWidth } from "#tlog/tile.ts";
+import { canonicalJson } from "#ledger/entry.ts";
+import type { Entry } from "#ledger/entry.ts";
+
+import { verifyExtras } from "./verify-extras.ts";
+import { openLogFiles } from "./verify-files.ts";
+import type { LogFiles } from "./verify-files.ts";
+import { Findings, firstDifference } from "./verify-findings.ts";
+import type { LedgerFault } from "./verify-findings.ts";
+import { LinkChecker } from "./verify-links.ts";
+import type { OpenIntent } from "./verify-links.ts";
+import { hashOfCiphertext, PayloadWalk } from "./verify-payloads.ts";
+import { judgeEntry } from "./verify-shapes.ts";
+import { readTail } from "./verify-tail.ts";
+import type { TailRecord } from "./verify-tail.ts";
+import { verifyTree } from "./verify-tree.ts";
+import type { TreeEdges } from "./verify-tree.ts";
+
+export interface VerifyOptions {
+  readonly directory: string;
+  /** `name+id+key`, from outside what is verified. */
+  readonly verifierKey: string;
+}
+
+/** What verification comes to. */
+export interface LedgerVerification {
+  /** Whether nothing was changed. */
+  readonly integrity: "intact" | "broken";
+  /** Whether nothing is missing, as far as the log itself can tell: only a witness can tell that its end was cut off. */
+  readonly completeness: "complete" | "incomplete";
+  readonly faults: readonly LedgerFault[];
+  /** Faults in all; the list above ends at a bound. */
+  readonly faultCount: number;
+  /** Files in which a changed byte would have been found. */
+  readonly files: readonly string[];
+  /** Files that hold no evidence and were not read. */
+  readonly filesNotCovered: readonly string[];
+  readonly origin: string;
+  /** Entries under the signed checkpoint. */
+  readonly checkpointSize: number;
+  /** Entries in all. Those past the checkpoint are checked for damage, but nothing signs them yet. */
+  readonly size: number;
+  readonly rootHex: string;
+  /** Intents without an outcome: each may have run. */
+  readonly mayHaveRun: readonly OpenIntent[];
+  /** Payloads that are gone because their data key was destroyed, as the log says. */
+  readonly payloadsDestroyed: number;
+}
+
+/** A log under a writer's hands can change between two looks; then it is looked at again. */
+const attemptsMax = 5;
+
+/**
+ * Verifies a log.
+ * @throws RangeError when the key is not a verifier key, Error when the directory cannot be read.
+ */
+export async function verifyLedgerDirectory(options: VerifyOptions): Promise<LedgerVerification> {
+  const key = parseVerifierKey(options.verifierKey.trim());
+  if (!key.ok) {
+    throw new RangeError(`The verifier key was refused: ${key.reason}.`);
+  }
+  for (let attempt = 1; ; attempt++) {
+    const files = openLogFiles(options.directory);
+    const before = files.read("checkpoint");
+    const result = await verifyFiles(files, key.value);
+    const after = files.read("checkpoint");
+    const isSame = before === null || after === null ? before === after : equalBytes(before, after);
+    if (result.faultCount === 0 || isSame || attempt === attemptsMax) {
+      return result;
+    }
+  }
+}
+
+async function verifyFiles(files: LogFiles, key: VerifierKey): Promise<LedgerVerification> {
+  const findings = new Findings();
+  const checkpoint = readCheckpoint(files, key, findings);
+  if (checkpoint === null) {
+    return resultOf(findings, { origin: key.name, size: 0, root: new Uint8Array(0), extensions: [] }, {});
+  }
+  checkMetadata(files, checkpoint.origin, findings);
+  const tail = readTail(files, findings);
+  const pass = new EntryPass(files, findings, checkpoint, tail);
+  const edges = await verifyTree({ files, findings, checkpoint, onLeaf: (index, leaf) => pass.treeLeaf(index, leaf) });
+  return pass.finish(edges);
+}
+
+function readCheckpoint(files: LogFiles, key: VerifierKey, findings: Findings): Checkpoint | null {
+  findings.cover("checkpoint");
+  const bytes = files.read("checkpoint");
+  if (bytes === null) {
+    findings.missing("checkpoint", "there is no signed checkpoint, so nothing here can be verified");
+    return null;
+  }
+  const checkpoint = openCheckpoint(bytes, key);
+  if (!checkpoint.ok) {
+    const words = `the checkpoint was refused with the key of ${key.name}: ${checkpoint.reason}`;
+    findings.broken("checkpoint", words);
+    return null;
+  }
+  return checkpoint.value;
+}
+
+/** Every byte of `log.json` follows from the log's name. */
+function checkMetadata(files: LogFiles, origin: string, findings: Findings): void {
+  const file = "log.json";
+  const expected = Buffer.from(`${canonicalJson({ format: "sallyport-ledger/1", origin })}\n`, "utf8");
+  findings.cover(file);
+  const bytes = files.read(file);
+  if (bytes === null) {
+    findings.missing(file, "the file is missing");
+  } else if (!equalBytes(bytes, expected)) {
+    findings.broken(file, "the file is not the one of this log", { byte: firstDifference(bytes, expected) });
+  }
+}
+
+/** Bundles kept parsed: outcomes come soon after their intents. */
+const bundlesKeptMax = 64;
+
+/** One pass over all entries, those of the tree and then those of the tail. */
+class EntryPass {
+  readonly #files: LogFiles;
+  readonly #findings: Findings;
+  readonly #checkpoint: Checkpoint;
+  readonly #tail: readonly TailRecord[];
+  readonly #tailByIndex: ReadonlyMap<number, TailRecord>;
+  readonly #links: LinkChecker;
+  readonly #payloads: PayloadWalk;
+  readonly #bundles = new Map<number, readonly Uint8Array[]>();
+
+  constructor(files: LogFiles, findings: Findings, checkpoint: Checkpoint, tail: readonly TailRecord[]) {
+    this.#files = files;
+    this.#findings = findings;
+    this.#checkpoint = checkpoint;
+    this.#tail = tail;
+    this.#tailByIndex = new Map(tail.map((record) => [record.index, record]));
+    this.#links = new LinkChecker(findings, (index) => this.#entryAt(index));
+    this.#payloads = new PayloadWalk(files, findings);
+  }
+
+  treeLeaf(
+    index: number,
+    leaf: { readonly bytes: Uint8Array; readonly file: string; readonly byte: number } | null,
+  ): void {
+    if (leaf === null) {
+      return;
+    }
+    const payload = this.#judge({ index, entry: leaf.bytes, file: leaf.file, byte: leaf.byte });
+    if (payload !== null) {
+      this.#payloads.next(index, payload);
+    }
+  }
+
+  /** Checks one entry, and returns what it says of its payload. */
+  #judge(record: {
+    index: number;
+    entry: Uint8Array;
+    file: string;
+    byte: number;
+  }): NonNullable<Entry["payload"]> | null {
+    const { index, entry: bytes, file, byte } = record;
+    const judged = judgeEntry(bytes);
+    if (!judged.ok) {
+      this.#findings.broken(file, `entry ${index} is not an entry: ${judged.reason}`, { entry: index, byte });
+      return judged.payload;
+    }
+    this.#links.check({ index, entry: judged.entry, file, byte });
+    return judged.entry.payload ?? null;
+  }
+
+  #leafAt(index: number): Uint8Array | null {
+    if (index >= this.#checkpoint.size) {
+      return this.#tailByIndex.get(index)?.entry ?? null;
+    }
+    const bundle = Math.floor(index / tileWidth);
+    const kept = this.#bundles.get(bundle);
+    if (kept !== undefined) {
+      return kept[index % tileWidth] ?? null;
+    }
+    const width = Math.min(tileWidth, this.#checkpoint.size - bundle * tileWidth);
+    const bytes = this.#files.read(formatTilePath({ level: "entries", index: bundle, width }));
+    const leaves =
+      bytes === null
+        ? []
+        : bundleReader()
+            .push(bytes)
+            .map(({ entry }) => entry);
+    for (const oldest of this.#bundles.keys()) {
+      if (this.#bundles.size < bundlesKeptMax) {
+        break;
+      }
+      this.#bundles.delete(oldest);
+    }
+    this.#bundles.set(bundle, leaves);
+    return leaves[index % tileWidth] ?? null;
+  }
+
+  #entryAt(index: number): Entry | null {
+    const leaf = this.#leafAt(index);
+    const judged = leaf === null ? null : judgeEntry(leaf);
+    return judged?.ok === true ? judged.entry : null;
+  }
+
+  finish(edges: TreeEdges): LedgerVerification {
+    const { size } = this.#checkpoint;
+    let expected = Math.min(this.#tail[0]?.index ?? size, size);
+    const past: TailRecord[] = [];
+    for (const record of this.#tail) {
+      if (record.index !== expected) {
+        this.#gap(record, expected);
+      }
+      expected = record.index + 1;
+      if (record.index < size) {
+        this.#checkCovered(record);
+      } else {
+        past.push(record);
+        this.#checkTailRecord(record);
+      }
+    }
+    const payloadsDestroyed = this.#payloads.finish(past, this.#links.destroyedKeys);
+    const filesNotCovered = verifyExtras({
+      files: this.#files,
+      findings: this.#findings,
+      size,
+      edges,
+      tailLeaves: past.map((record) => leafHash(record.entry)),
+      tailEntries: past.map((record) => record.entry),
+      leafAt: (index) => this.#leafAt(index),
+    });
+    const mayHaveRun = this.#links.mayHaveRun;
+    const details = { size: size + past.length, mayHaveRun, payloadsDestroyed, filesNotCovered };
+    return resultOf(this.#findings, this.#checkpoint, details);
+  }
+
+  #gap(record: TailRecord, expected: number): void {
+    const { file, byte, index } = record;
+    if (index > expected) {
+      const words = `entry ${index} follows where entry ${expected} should: the ones between are missing`;
+      this.#findings.missing(file, words, { entry: expected, byte });
+    } else {
+      this.#findings.broken(file, `entry ${index} stands here a second time`, { entry: index, byte });
+    }
+  }
+
+  /** A segment that outlived its publication holds the same entries as the tree. */
+  #checkCovered(record: TailRecord): void {
+    const leaf = this.#leafAt(record.index);
+    if (leaf !== null && !equalBytes(leaf, record.entry)) {
+      const words = `entry ${record.index} is not the one that is in the tree`;
+      this.#findings.broken(record.file, words, { entry: record.index, byte: record.byte });
+    }
+  }
+
+  #checkTailRecord(record: TailRecord): void {
+    const { file, byte, index } = record;
+    const payload = this.#judge(record);
+    const hash = record.payload === null ? null : hashOfCiphertext(record.payload);
+    if ((payload?.hash ?? null) !== hash) {
+      this.#findings.broken(file, `the payload of entry ${index} is not the one that was recorded`, {
+        entry: index,
+        byte,
+      });
+    }
+  }
+}
+
+type Details = Partial<Pick<LedgerVerification, "size" | "mayHaveRun" | "payloadsDestroyed" | "filesNotCovered">>;
+
+function resultOf(findings: Findings, checkpoint: Checkpoint, details: Details): LedgerVerification {
+  return {
+    integrity: findings.count("integrity") === 0 ? "intact" : "broken",
+    completeness: findings.count("completeness") === 0 ? "complete" : "incomplete",
+    faults: findings.faults,
+    faultCount: findings.count("integrity") + findings.count("completeness"),
+    files: findings.files,
+    filesNotCovered: details.filesNotCovered ?? [],
+    origin: checkpoint.origin,
+    checkpointSize: checkpoint.size,
+    size: details.size ?? checkpoint.size,
+    rootHex: Buffer.from(checkpoint.root).toString("hex"),
+    mayHaveRun: details.mayHaveRun ?? [],
+    payloadsDestroyed: details.payloadsDestroyed ?? 0,
+  };
+}

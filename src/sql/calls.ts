@@ -1,0 +1,303 @@
+/** Which function or operator a call can mean (parse_func.c, parse_oper.c), and whether every one of them is allowed. */
+import type { Node } from "libpg-query";
+import type { Catalog, CatalogFunction, CatalogOperator } from "./catalog.ts";
+import { lookupPath } from "./catalog.ts";
+import { type FunctionVerdict, judgeFunction } from "./functions.ts";
+import type { QueryScope } from "./namespace.ts";
+import { quoted, refuse, refuseFunction, refuseUnsupported } from "./refused.ts";
+import { checkSetting, isReadableSetting, isWritableSetting } from "./settings.ts";
+import { namesOf } from "./tree.ts";
+import {
+  checkNamedConstant,
+  checkUnified,
+  isCatalogReference,
+  isCoercible,
+  isKnownRelation,
+  isKnownSchema,
+  isNameReading,
+  isPolymorphic,
+  isPolymorphicArray,
+  typeOids,
+} from "./types.ts";
+import type { Value } from "./value.ts";
+
+/** What is left of a call's candidates. */
+export interface ResolvedCall {
+  readonly name: string;
+  /** The functions that it can mean, all allowed; at least one. */
+  readonly candidates: readonly CatalogFunction[];
+  /** OID of the result; null when candidates differ or it is polymorphic over something unknown. */
+  readonly returns: number | null;
+}
+
+/**
+ * Resolves a call by name, number and types of arguments.
+ * @throws StatementRefused `grant.no-function` when anything that it can mean is not allowed, or nothing has that name
+ */
+export function resolveFunction(nameNodes: readonly Node[] | undefined, values: readonly Value[], scope: QueryScope): ResolvedCall {
+  const { catalog } = scope.state.context;
+  const names = namesOf(nameNodes, scope.state);
+  const name = names.at(-1) ?? "";
+  const shown = names.join(".");
+  if (names.length > 2) {
+    refuseFunction(shown);
+  }
+  const schemas = names.length === 2 ? names.slice(0, 1) : lookupPath(catalog);
+  const named = (catalog.functions.get(name) ?? []).filter(
+    (routine) => schemas.includes(routine.schema) && takes(routine, values.length),
+  );
+  const feasible = named.filter((routine) => accepts(catalog, routine, values));
+  // An exact match in pg_catalog, which is looked through first, is what PostgreSQL takes whatever else there is.
+  const exact = named.filter((routine) => routine.schema === "pg_catalog" && matchesExactly(routine, values));
+  const candidates = exact.length > 0 ? exact : feasible;
+  if (candidates.length === 0) {
+    refuseFunction(shown);
+  }
+  for (const routine of candidates) {
+    applyVerdict(judgeFunction(routine, catalog), routine, values, scope);
+  }
+  checkTextArguments(candidates, values, scope);
+  scope.state.calls.add(name);
+  return { name, candidates, returns: resultType(catalog, candidates, values) };
+}
+
+function takes(routine: CatalogFunction, count: number): boolean {
+  const most = routine.arguments.length;
+  const least = most - routine.defaults;
+  return routine.variadic === 0 ? count >= least && count <= most : count >= least - 1;
+}
+
+function parameterType(routine: CatalogFunction, position: number, count: number): number {
+  const last = routine.arguments.length - 1;
+  if (routine.variadic !== 0 && position >= last) {
+    // The array itself can be passed with VARIADIC: then the types are not told apart.
+    return count === routine.arguments.length ? 0 : routine.variadic;
+  }
+  return routine.arguments[position] ?? 0;
+}
+
+function accepts(catalog: Catalog, routine: CatalogFunction, values: readonly Value[]): boolean {
+  return values.every((value, i) => {
+    const target = parameterType(routine, i, values.length);
+    return target === 0 || isCoercible(catalog, value.type, target);
+  });
+}
+
+function matchesExactly(routine: CatalogFunction, values: readonly Value[]): boolean {
+  return (
+    routine.arguments.length === values.length &&
+    values.every((value, i) => value.type !== null && value.type !== typeOids.unknown && value.type === routine.arguments[i])
+  );
+}
+
+function resultType(catalog: Catalog, candidates: readonly CatalogFunction[], values: readonly Value[]): number | null {
+  const types = new Set(candidates.map((routine) => resultOf(catalog, routine, values)));
+  const [only] = types;
+  return types.size === 1 ? (only ?? null) : null;
+}
+
+function resultOf(catalog: Catalog, routine: CatalogFunction, values: readonly Value[]): number | null {
+  if (!isPolymorphic(catalog, routine.returns)) {
+    return routine.returns;
+  }
+  for (const [i, value] of values.entries()) {
+    const parameter = parameterType(routine, i, values.length);
+    if (!isPolymorphic(catalog, parameter) || value.type === null || value.type === typeOids.unknown) {
+      continue;
+    }
+    const type = catalog.types.get(value.type);
+    const element = isPolymorphicArray(catalog, parameter) ? (type?.element ?? 0) : value.type;
+    const result = isPolymorphicArray(catalog, routine.returns) ? (catalog.types.get(element)?.array ?? 0) : element;
+    return result === 0 ? null : result;
+  }
+  return null;
+}
+
+function applyVerdict(
+  verdict: FunctionVerdict,
+  routine: CatalogFunction,
+  values: readonly Value[],
+  scope: QueryScope,
+): void {
+  switch (verdict.kind) {
+    case "plain":
+      return;
+    case "denied":
+      return refuseFunction(routine.name);
+    case "helper":
+      return checkHelper(verdict.objects, routine, values, scope);
+    case "configuration":
+      return checkConfiguration(values, scope);
+    case "privilege":
+      return checkPrivilegeQuestion(values, scope);
+    case "setting":
+      return checkSettingCall(verdict.access, values, scope);
+    default:
+      return verdict satisfies never;
+  }
+}
+
+/** Helpers check no right: they may be asked only about what a shadowed catalog shows, or about something that is granted. */
+function checkHelper(objects: readonly number[], routine: CatalogFunction, values: readonly Value[], scope: QueryScope): void {
+  for (const position of objects) {
+    const value = values[position];
+    if (value === undefined || isCatalogReference(value)) {
+      continue;
+    }
+    if (value.constant !== null && isKnownRelation(value.constant, scope)) {
+      continue;
+    }
+    refuse(
+      "grant.no-function",
+      `${quoted(routine.name)} may only be asked about objects that the catalog shows`,
+      "Pass a column of a catalog relation, such as pg_class.oid, or the name of a granted table.",
+    );
+  }
+}
+
+function checkConfiguration(values: readonly Value[], scope: QueryScope): void {
+  const [first] = values;
+  if (first !== undefined && first.constant !== null) {
+    checkNamedConstant(first.constant, "regconfig", scope);
+  } else if (first !== undefined && !first.checked && (first.type === null || isNameReading(scope.state.context.catalog, first.type))) {
+    refuseUnsupported("the text search configuration is not a constant", "Name it, as in to_tsvector('english', …).");
+  }
+}
+
+/** Questions about rights name objects by text: only those that are shown may be named. */
+function checkPrivilegeQuestion(values: readonly Value[], scope: QueryScope): void {
+  for (const value of values.slice(0, -1)) {
+    const fromShadow = value.column?.origins.some(({ use }) => use.kind === "shadow") ?? false;
+    const named = value.constant !== null && (isKnownRelation(value.constant, scope) || isKnownSchema(value.constant, scope));
+    const isSession = value.type === typeOids.name && value.column === null;
+    if (!fromShadow && !named && !isSession && !isCatalogReference(value)) {
+      refuse(
+        "grant.no-function",
+        "rights may only be asked about objects that the catalog shows",
+        "Pass a column of a catalog relation or the name of a granted table.",
+      );
+    }
+  }
+  if (values.at(-1)?.constant === null) {
+    refuseUnsupported("the right that is asked about is not a constant", "Write it, as in 'SELECT'.");
+  }
+}
+
+function checkSettingCall(access: "read" | "write", values: readonly Value[], scope: QueryScope): void {
+  const [name, value] = values;
+  const { state } = scope;
+  if (access === "read") {
+    if (name === undefined || name.constant === null || !isReadableSetting(name.constant)) {
+      refuseSetting(name?.constant ?? null, "read");
+    }
+    state.settings.set((name.constant ?? "").toLowerCase(), state.settings.get((name.constant ?? "").toLowerCase()) ?? "read");
+    return;
+  }
+  state.impure = true;
+  if (name === undefined || value === undefined) {
+    return refuseSetting(null, "write");
+  }
+  if (name.parameter !== null && value.parameter !== null) {
+    state.boundSettings.set(name.parameter, { nameParameter: name.parameter, valueParameter: value.parameter });
+    return;
+  }
+  if (name.constant === null || value.constant === null || !checkSetting(name.constant, value.constant)) {
+    return refuseSetting(name.constant, "write");
+  }
+  state.settings.set(name.constant.toLowerCase(), "write");
+}
+
+/** @throws StatementRefused `grant.no-session-setting` */
+export function refuseSetting(name: string | null, access: "read" | "write"): never {
+  const what = name === null ? "a setting that is not named in the statement" : `the setting ${quoted(name)}`;
+  const known = name !== null && isWritableSetting(name);
+  refuse(
+    "grant.no-session-setting",
+    `a session may not ${access === "read" ? "read" : "change"} ${what}${known && access === "write" ? " to this value" : ""}`,
+    access === "read" ? "Read one of the listed settings." : "Leave it as the grant pins it; timeouts can be lowered.",
+  );
+}
+
+/** Text next to a `reg…` value in a polymorphic call is read as a name, too. */
+function checkTextArguments(candidates: readonly CatalogFunction[], values: readonly Value[], scope: QueryScope): void {
+  const { catalog } = scope.state.context;
+  const isGeneric = candidates.some((routine) => routine.arguments.some((type) => isPolymorphic(catalog, type)));
+  if (isGeneric && values.length > 1) {
+    checkUnified(values, scope);
+  }
+}
+
+/**
+ * Resolves an operator: `left` is null for a prefix operator.
+ * @throws StatementRefused when anything that it can mean is outside `pg_catalog`
+ */
+export function resolveOperator(
+  nameNodes: readonly Node[] | undefined,
+  left: Value | null,
+  right: Value,
+  scope: QueryScope,
+): number | null {
+  const names = namesOf(nameNodes, scope.state);
+  return resolveOperatorByName(names, left, right, scope);
+}
+
+/** As `resolveOperator`, by name: what BETWEEN and IN are made of. */
+export function resolveOperatorByName(
+  names: readonly string[],
+  left: Value | null,
+  right: Value,
+  scope: QueryScope,
+): number | null {
+  const { catalog } = scope.state.context;
+  const name = names.at(-1) ?? "";
+  const schemas = names.length === 1 ? lookupPath(catalog) : names.slice(0, -1);
+  if (names.length > 2 || (names.length === 2 && names[0] !== "pg_catalog")) {
+    refuseOperator(names.join("."));
+  }
+  checkUnified(left === null ? [right] : [left, right], scope);
+  if (left?.elements !== null && left?.elements !== undefined && right.elements !== null) {
+    for (const [i, element] of left.elements.entries()) {
+      resolveOperatorByName(names, element, right.elements[i] ?? element, scope);
+    }
+    return typeOids.boolean;
+  }
+  const candidates = (catalog.operators.get(name) ?? []).filter(
+    (operator) => schemas.includes(operator.schema) && (operator.left === 0) === (left === null),
+  );
+  const feasible = narrowed(catalog, candidates, left, right);
+  if (feasible.length === 0 || feasible.some((operator) => operator.schema !== "pg_catalog" || operator.volatility === "volatile")) {
+    refuseOperator(name);
+  }
+  const results = new Set(feasible.map((operator) => operator.result));
+  const [only] = results;
+  return results.size === 1 && only !== undefined && !isPolymorphic(catalog, only) ? only : null;
+}
+
+function narrowed(
+  catalog: Catalog,
+  candidates: readonly CatalogOperator[],
+  left: Value | null,
+  right: Value,
+): readonly CatalogOperator[] {
+  const known = (value: Value | null): number | null =>
+    value === null || value.type === typeOids.unknown ? null : value.type;
+  const isLiteral = (value: Value | null): boolean => value?.type === typeOids.unknown;
+  // An untyped literal is first taken to be of the other side's type.
+  const leftType = known(left) ?? (isLiteral(left) ? known(right) : null);
+  const rightType = known(right) ?? (isLiteral(right) ? known(left) : null);
+  const exact = candidates.filter(
+    (operator) =>
+      operator.schema === "pg_catalog" && operator.right === rightType && (left === null || operator.left === leftType),
+  );
+  if (exact.length > 0) {
+    return exact;
+  }
+  return candidates.filter(
+    (operator) =>
+      isCoercible(catalog, right.type, operator.right) && (left === null || isCoercible(catalog, left.type, operator.left)),
+  );
+}
+
+function refuseOperator(name: string): never {
+  refuse("grant.no-function", `no grant covers operator ${quoted(name)} here`, "Use the operators of PostgreSQL itself; cast both sides to built-in types.");
+}

@@ -1,0 +1,208 @@
+/** SELECT, VALUES and set operations (analyze.c): names in their order of resolution, and what each output is computed from. */
+import type { Node, SelectStmt } from "libpg-query";
+import { analyzeCommonTables } from "./common-tables.ts";
+import { resolveAll, resolveExpression, resolveSortItem, resolveWindow, sortOf, unified } from "./expression.ts";
+import { addFromClause } from "./from.ts";
+import { type Lineage, type QueryScope, type RangeColumn, childScope, lookUpColumn, touch, unite } from "./namespace.ts";
+import { checkLocking } from "./locking.ts";
+import { refuse, refuseUnsupported } from "./refused.ts";
+import { type TargetColumn, resolveTargets } from "./targets.ts";
+import { itemsOf } from "./tree.ts";
+import { openValue } from "./value.ts";
+import { analyzeWrite } from "./write.ts";
+
+/** What a query returns, and everything masked that it looked at. */
+export interface QueryResult {
+  readonly columns: readonly RangeColumn[];
+  readonly touched: Lineage;
+}
+
+/**
+ * Analyses a query at the level `scope`, which must be its own.
+ * @throws StatementRefused
+ */
+export function analyzeQuery(node: Node, scope: QueryScope): QueryResult {
+  scope.state.claim(node);
+  if ("SelectStmt" in node) {
+    return analyzeSelect(node.SelectStmt, scope);
+  }
+  return refuseUnsupported("a subquery is not a SELECT", "Use SELECT or VALUES here.");
+}
+
+/** As `analyzeQuery`, where a query that writes may stand too: in WITH at the top of a statement. */
+export function analyzeCommonQuery(node: Node, scope: QueryScope): QueryResult {
+  if ("SelectStmt" in node) {
+    return analyzeQuery(node, scope);
+  }
+  if (scope.parent?.parent !== null) {
+    return refuseUnsupported("a query that writes stands inside another", "Put it in WITH at the top of the statement.");
+  }
+  scope.state.claim(node);
+  return { columns: analyzeWrite(node, scope) ?? [], touched: scope.touched };
+}
+
+/** Analyses one SELECT with everything around it. */
+export function analyzeSelect(select: SelectStmt, scope: QueryScope): QueryResult {
+  if (select.withClause !== undefined) {
+    analyzeCommonTables(select.withClause, scope);
+  }
+  const isSetOperation = select.op !== undefined && select.op !== "SETOP_NONE";
+  const columns = isSetOperation
+    ? analyzeSetOperation(select, scope)
+    : select.valuesLists !== undefined
+      ? analyzeValues(select, scope)
+      : analyzePlainSelect(select, scope);
+  const limit = resolveAll([select.limitOffset, select.limitCount], scope);
+  for (const value of limit) {
+    touch(scope, value.lineage);
+  }
+  checkLocking(select.lockingClause, scope);
+  return { columns, touched: scope.touched };
+}
+
+function analyzePlainSelect(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
+  addFromClause(select.fromClause, scope);
+  const targets = resolveTargets(select.targetList, scope);
+  resolveAll([select.whereClause, select.havingClause], scope);
+  for (const node of select.sortClause ?? []) {
+    resolveOutputName(sortOf(node, scope), targets, scope);
+  }
+  for (const node of select.groupClause ?? []) {
+    resolveGrouping(node, targets, scope);
+  }
+  for (const node of select.distinctClause ?? []) {
+    // A plain DISTINCT is a list of one empty node.
+    if (Object.keys(node).length > 0) {
+      resolveOutputName({ node }, targets, scope);
+    }
+  }
+  for (const node of select.windowClause ?? []) {
+    scope.state.claim(node);
+    if (!("WindowDef" in node)) {
+      refuseUnsupported("WINDOW has an unknown form", "Write the window inside OVER.");
+    }
+    resolveWindow(node.WindowDef, scope);
+  }
+  return targets;
+}
+
+/** The SQL92 rule of ORDER BY and DISTINCT ON: a bare name or a number means an output first. */
+function resolveOutputName(
+  sort: Parameters<typeof resolveSortItem>[0],
+  targets: readonly TargetColumn[],
+  scope: QueryScope,
+): void {
+  const { node } = sort;
+  if (node !== undefined && isOutputReference(node, targets, scope)) {
+    if (sort.useOp !== undefined) {
+      refuseUnsupported("ORDER BY … USING sorts an output", "Use ASC or DESC.");
+    }
+    return;
+  }
+  resolveSortItem(sort, scope);
+}
+
+function isOutputReference(node: Node, targets: readonly TargetColumn[], scope: QueryScope): boolean {
+  if ("A_Const" in node && node.A_Const.ival !== undefined) {
+    scope.state.claim(node);
+    return true;
+  }
+  const name = bareName(node);
+  if (name === null || !targets.some((target) => target.name === name)) {
+    return false;
+  }
+  claimBareName(node, scope);
+  return true;
+}
+
+/** GROUP BY looks at the input first, and for an output of that name after. */
+function resolveGrouping(node: Node, targets: readonly TargetColumn[], scope: QueryScope): void {
+  if ("GroupingSet" in node) {
+    scope.state.claim(node);
+    for (const item of node.GroupingSet.content ?? []) {
+      resolveGrouping(item, targets, scope);
+    }
+    return;
+  }
+  if ("RowExpr" in node && node.RowExpr.row_format === "COERCE_IMPLICIT_CAST") {
+    scope.state.claim(node);
+    for (const item of node.RowExpr.args ?? []) {
+      resolveGrouping(item, targets, scope);
+    }
+    return;
+  }
+  const name = bareName(node);
+  if (name !== null && lookUpColumn({ ...scope, parent: null }, name) !== null) {
+    resolveExpression(node, scope);
+  } else if (!isOutputReference(node, targets, scope)) {
+    resolveExpression(node, scope);
+  }
+}
+
+function bareName(node: Node): string | null {
+  if (!("ColumnRef" in node) || node.ColumnRef.fields?.length !== 1) {
+    return null;
+  }
+  const [field] = node.ColumnRef.fields;
+  return field !== undefined && "String" in field ? (field.String.sval ?? "") : null;
+}
+
+function claimBareName(node: Node, scope: QueryScope): void {
+  scope.state.claim(node);
+  if ("ColumnRef" in node) {
+    for (const field of node.ColumnRef.fields ?? []) {
+      scope.state.claim(field);
+    }
+  }
+}
+
+/** Rows of VALUES: columns are named `column1`, …. */
+function analyzeValues(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
+  const rows = (select.valuesLists ?? []).map((row) => itemsOf(row, scope.state).map((item) => resolveExpression(item, scope)));
+  const width = rows[0]?.length ?? 0;
+  if (rows.some((row) => row.length !== width)) {
+    refuse("statement.syntax", "VALUES lists must all be the same length", "Give every row as many values.");
+  }
+  const columns = Array.from({ length: width }, (_, i): TargetColumn => {
+    const value = unified(
+      rows.map((row) => row[i] ?? openValue(null)),
+      scope,
+    );
+    return { name: `column${i + 1}`, type: value.type, lineage: value.lineage, origins: [] };
+  });
+  for (const node of select.sortClause ?? []) {
+    resolveOutputName(sortOf(node, scope), columns, scope);
+  }
+  return columns;
+}
+
+function analyzeSetOperation(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
+  const arms = [select.larg, select.rarg].map((arm) => {
+    if (arm === undefined) {
+      return refuseUnsupported("a set operation lacks a side", "Write both sides.");
+    }
+    return analyzeSelect(arm, childScope(scope.state, scope)).columns;
+  });
+  const [left = [], right = []] = arms;
+  if (left.length !== right.length) {
+    refuse("statement.syntax", "each side of a set operation must have the same number of columns", "Select as many columns.");
+  }
+  const columns = left.map((column, i): RangeColumn => {
+    const other = right[i] ?? column;
+    const asValue = (one: RangeColumn) => openValue(one.type, { lineage: one.lineage });
+    const { type } = unified([asValue(column), asValue(other)], scope);
+    return { name: column.name, type, lineage: unite(column.lineage, other.lineage), origins: bothOrigins(column, other) };
+  });
+  for (const node of select.sortClause ?? []) {
+    const sort = sortOf(node, scope);
+    if (sort.node === undefined || !isOutputReference(sort.node, columns, scope)) {
+      refuse("name.unknown-column", "ORDER BY of a set operation may only name its outputs", "Sort by an output's name or number.");
+    }
+  }
+  return columns;
+}
+
+/** Where both sides are plain columns, the output is one of them. */
+function bothOrigins(a: RangeColumn, b: RangeColumn): RangeColumn["origins"] {
+  return a.origins.length > 0 && b.origins.length > 0 ? [...a.origins, ...b.origins] : [];
+}
