@@ -2,6 +2,7 @@
  * `npm run bench`: select-only load through the gateway, directly and, when it is installed, through PgBouncer, in turn.
  *
  *     npm run bench -- [--quick] [--write] [--json] [--peers direct,pgbouncer,sallyport] [--client ours|pgbench]
+ *         [--postgres /usr/lib/postgresql/15/bin]
  */
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
     peers: { type: "string" },
     client: { type: "string" },
+    postgres: { type: "string" },
   },
 });
 
@@ -34,7 +36,7 @@ const say = (line: string): void => {
 
 async function startPeers(directory: string): Promise<{ readonly peers: readonly Peer[]; readonly postgres: string }> {
   const wanted = new Set(values.peers?.split(",") ?? ["direct", "pgbouncer", "sallyport"]);
-  const direct = await startDirect(directory, rows);
+  const direct = await startDirect(directory, rows, values.postgres);
   const [upstream] = direct.logins;
   const peers: Peer[] = [direct];
   try {

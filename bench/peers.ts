@@ -26,15 +26,25 @@ export interface Peer {
 const host = "127.0.0.1";
 const database = "bench";
 const startTimeoutMs = 60_000;
+/** The gateway drops what it made at the resource before it ends. */
+const stopTimeoutMs = 30_000;
 /** Clients of the largest run divided by the sessions that one grant may have. */
 const loginsNeeded = 2;
 
-/** PostgreSQL with the data of `pgbench -i`, `rows` accounts, everything synced to disk. */
-export async function startDirect(directory: string, rows: number): Promise<Peer & { readonly version: string }> {
+/**
+ * PostgreSQL with the data of `pgbench -i`, `rows` accounts, everything synced to disk.
+ * @param binaryDirectory of another build than the embedded one.
+ */
+export async function startDirect(
+  directory: string,
+  rows: number,
+  binaryDirectory: string | undefined,
+): Promise<Peer & { readonly version: string }> {
   const server = await startEmbeddedPostgres({
     directory: join(directory, "postgres"),
     durable: true,
     settings: { shared_buffers: "128MB" },
+    ...(binaryDirectory === undefined ? {} : { binaryDirectory }),
   });
   const login: Login = { host, port: server.port, user: server.user, password: server.password, database };
   await runSql({ ...login, database: "postgres" }, `create database ${database}`);
@@ -176,7 +186,9 @@ function isListening(port: number): Promise<boolean> {
 
 async function stopChild(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null && child.kill("SIGINT")) {
+    const killer = setTimeout(() => child.kill("SIGKILL"), stopTimeoutMs);
     await once(child, "exit");
+    clearTimeout(killer);
   }
 }
 

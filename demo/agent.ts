@@ -1,6 +1,6 @@
 /** The demo's agent: the official MCP client in front of a real MCP server, each behind `sallyport run`. */
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { CallToolResultSchema } from "@modelcontextprotocol/sdk/types.js";
@@ -72,13 +72,10 @@ export async function connectAgent(kind: ServerKind, config: string, task: strin
   const keep = (from: string, text: string): void => {
     outputs.push({ from: `${kind.package} ${from}`, text });
   };
+  const who = ["--config", config, "--as", "support-copilot", "--task", task, "--resource", "billing"];
   const transport = new StdioClientTransport({
     command: process.execPath,
-    args: [
-      ...[sallyport, "run", "--config", config, "--as", "support-copilot", "--task", task, "--resource", "billing"],
-      ...kind.variables,
-      ...["--", process.execPath, program, ...kind.parameters],
-    ],
+    args: [sallyport, "run", ...who, ...kind.variables, "--", process.execPath, program, ...kind.parameters],
     stderr: "pipe",
   });
   transport.stderr?.on("data", (data: Buffer) => keep("stderr", data.toString("utf8")));
@@ -87,8 +84,14 @@ export async function connectAgent(kind: ServerKind, config: string, task: strin
     await client.connect(transport);
   } catch (error) {
     await client.close();
-    const written = outputs.map((output) => output.text).join("").trim();
-    throw new Error(`${kind.package} did not start behind \`sallyport run\`${written === "" ? "" : `; it wrote:\n${written}`}`, { cause: error });
+    const written = outputs
+      .map((output) => output.text)
+      .join("")
+      .trim();
+    throw new Error(
+      `${kind.package} did not start behind \`sallyport run\`${written === "" ? "" : `; it wrote:\n${written}`}`,
+      { cause: error },
+    );
   }
   let toolCalls = 0;
   const tool: Ask["tool"] = async (name, input) => {
@@ -125,15 +128,17 @@ async function callTool(client: Client, name: string, input: Readonly<Record<str
   }
 }
 
-/** Both servers answer with JSON text: an array of rows, or an object with rows or results in it. */
+/**
+ * Both servers answer with JSON text: server-postgres with an array of rows; dbhub with the rows of each statement, or with the
+ * objects that a search found.
+ */
 function rowsOf(text: string): readonly Row[] {
   const value = parse(text);
-  for (const rows of [value, read(value, "data", "rows"), read(value, "data", "results"), read(value, "rows"), read(value, "results")]) {
-    if (Array.isArray(rows)) {
-      return rows.filter(isRow);
-    }
-  }
-  return [];
+  const statements = read(value, "data", "statements");
+  const rows: unknown = Array.isArray(statements)
+    ? read(statements[0], "rows")
+    : (read(value, "data", "results") ?? value);
+  return Array.isArray(rows) ? rows.filter(isRow) : [];
 }
 
 function parse(text: string): unknown {
@@ -156,9 +161,13 @@ function isRow(value: unknown): value is Row {
 
 /** The server's program, of the version that package.json pins. */
 async function findServer(name: string): Promise<{ readonly program: string; readonly version: string }> {
-  const packages = join(import.meta.dirname, "../node_modules");
-  const manifestPath = join(packages, name, "package.json");
-  const manifest: { readonly version: string; readonly bin: Readonly<Record<string, string>> } = createRequire(import.meta.url)(manifestPath);
-  const [program] = Object.values(manifest.bin);
-  return { program: join(dirname(manifestPath), program ?? ""), version: manifest.version };
+  const directory = join(import.meta.dirname, "../node_modules", name);
+  const manifest = parse(await readFile(join(directory, "package.json"), "utf8"));
+  const bin = read(manifest, "bin");
+  const program = isRow(bin) ? Object.values(bin)[0] : undefined;
+  const version = read(manifest, "version");
+  if (typeof program !== "string" || typeof version !== "string") {
+    throw new Error(`${directory} holds no MCP server`);
+  }
+  return { program: join(directory, program), version };
 }

@@ -41,16 +41,27 @@ export interface DemoDatabase extends AsyncDisposable {
  * Makes the two databases and a role that owns each: the gateway's state, and the billing data with its provisioner.
  * @param url the user's own server (SALLYPORT_DATABASE_URL), or null for an embedded one under `directory`.
  */
-export async function openDemoDatabase(directory: string, url: string | null, logFile: string | null): Promise<DemoDatabase> {
+export async function openDemoDatabase(
+  directory: string,
+  url: string | null,
+  logFile: string | null,
+): Promise<DemoDatabase> {
   const server = url === null ? await startOwn(directory) : await useTheirs(url, logFile);
   const suffix = url === null ? "" : `_${randomBytes(4).toString("hex")}`;
-  const names = { state: `sallyport_demo_state${suffix}`, billing: `sallyport_demo_billing${suffix}`, provisioner: `sallyport_demo_provisioner${suffix}` };
-  const passwords = { state: randomBytes(18).toString("base64url"), provisioner: randomBytes(18).toString("base64url") };
+  const names = {
+    state: `sallyport_demo_state${suffix}`,
+    billing: `sallyport_demo_billing${suffix}`,
+    provisioner: `sallyport_demo_provisioner${suffix}`,
+  };
+  const passwords = {
+    state: randomBytes(18).toString("base64url"),
+    provisioner: randomBytes(18).toString("base64url"),
+  };
   const before = await withAdministrator(server, server.database, rolesOf);
   const cleanUp = async (): Promise<void> => {
     try {
       if (url !== null) {
-        await withAdministrator(server, server.database, (client) => dropEverything(client, names, before));
+        await leaveAsFound(server, names, before);
       }
     } finally {
       await server.stop();
@@ -59,7 +70,9 @@ export async function openDemoDatabase(directory: string, url: string | null, lo
   try {
     await withAdministrator(server, server.database, async (client) => {
       // CREATEROLE of PostgreSQL 15 and before is nearly superuser; the demo's server holds nothing else.
-      await client.query(`create role ${names.provisioner} login createrole password '${verifierOf(passwords.provisioner)}'`);
+      await client.query(
+        `create role ${names.provisioner} login createrole password '${verifierOf(passwords.provisioner)}'`,
+      );
       await client.query(`create role ${names.state} login password '${verifierOf(passwords.state)}'`);
       await client.query(`grant ${names.provisioner}, ${names.state} to current_user`);
       await client.query(`create database ${names.billing} owner ${names.provisioner}`);
@@ -87,7 +100,9 @@ export async function openDemoDatabase(directory: string, url: string | null, lo
     secrets: [server.password, ...Object.values(passwords)].filter((secret) => secret !== ""),
     count: (table) =>
       withAdministrator(login, names.billing, async (client) => {
-        const { rows } = await client.query<{ n: number }>(`select count(*)::int as n from public.${client.escapeIdentifier(table)}`);
+        const { rows } = await client.query<{ n: number }>(
+          `select count(*)::int as n from public.${client.escapeIdentifier(table)}`,
+        );
         return rows[0]?.n ?? 0;
       }),
     load: (data) => withAdministrator(login, names.billing, (client) => loadBillingData(client, data)),
@@ -149,18 +164,40 @@ async function rolesOf(client: Client): Promise<ReadonlySet<string>> {
   return new Set(rows.map((row) => row.rolname));
 }
 
-/** Also what a gateway that was killed left behind: every role that was not there before and that its provisioner made. */
-async function dropEverything(
-  client: Client,
-  names: { readonly state: string; readonly billing: string; readonly provisioner: string },
-  before: ReadonlySet<string>,
-): Promise<void> {
-  await client.query(`drop database if exists ${names.billing} with (force)`);
-  await client.query(`drop database if exists ${names.state} with (force)`);
-  const made = [...(await rolesOf(client))].filter((role) => !before.has(role) && /^(sallyport|sp)_/.test(role));
-  for (const role of made) {
-    const name = client.escapeIdentifier(role);
-    await client.query(`drop owned by ${name} cascade`).catch(() => null);
-    await client.query(`drop role if exists ${name}`).catch(() => null);
-  }
+interface Names {
+  readonly state: string;
+  readonly billing: string;
+  readonly provisioner: string;
+}
+
+/** Drops the two databases, and the roles that were made for them: also those of a gateway that was killed. */
+async function leaveAsFound(server: Server, names: Names, before: ReadonlySet<string>): Promise<void> {
+  const made = await withAdministrator(server, names.billing, rolesOfThisDatabase).catch(() => [names.provisioner]);
+  await withAdministrator(server, server.database, async (client) => {
+    await client.query(`drop database if exists ${names.billing} with (force)`);
+    await client.query(`drop database if exists ${names.state} with (force)`);
+    for (const role of [...made, names.state, names.provisioner]) {
+      if (!before.has(role)) {
+        const name = client.escapeIdentifier(role);
+        // One that another database has come to use meanwhile stays: PostgreSQL refuses to drop it.
+        await client.query(`drop owned by ${name} cascade`).catch(() => null);
+        await client.query(`drop role if exists ${name}`).catch(() => null);
+      }
+    }
+  });
+}
+
+/** Roles that own something here, that have rights here or on the database itself, and the members of those. */
+async function rolesOfThisDatabase(client: Client): Promise<readonly string[]> {
+  const { rows } = await client.query<{ rolname: string }>(`
+    with this as (select oid from pg_database where datname = current_database()),
+    used as (
+      select refobjid as role from pg_shdepend
+      where refclassid = 'pg_authid'::regclass
+        and (dbid = (select oid from this)
+          or (dbid = 0 and classid = 'pg_database'::regclass and objid = (select oid from this))))
+    select distinct rolname from pg_roles
+    where rolname ~ '^(sp|sallyport)_'
+      and (oid in (select role from used) or oid in (select member from pg_auth_members where roleid in (select role from used)))`);
+  return rows.map((row) => row.rolname);
 }

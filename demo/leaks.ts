@@ -42,24 +42,48 @@ export function findLeaks(data: BillingData, outputs: readonly Output[]): readon
   return leaks;
 }
 
-function indexByPattern(data: BillingData): readonly { readonly pattern: RegExp; readonly values: ReadonlyMap<string, string> }[] {
+function indexByPattern(
+  data: BillingData,
+): readonly { readonly pattern: RegExp; readonly values: ReadonlyMap<string, string> }[] {
   const { customers, paymentMethods } = data;
-  const reversed = (value: string): string => [...value].toReversed().join("");
-  const index = (pattern: RegExp, what: string, values: readonly string[]): { pattern: RegExp; values: ReadonlyMap<string, string> } => ({
+  const index = (
+    pattern: RegExp,
+    what: string,
+    values: readonly string[],
+  ): { pattern: RegExp; values: ReadonlyMap<string, string> } => ({
     pattern,
     values: new Map(values.map((value) => [value.toLowerCase(), what])),
   });
   const ssns = customers.map((customer) => customer.ssn);
   return [
-    index(/[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+/gi, "an e-mail address", customers.map((customer) => customer.email)),
-    index(/\(\d{3}\) \d{3}-\d{4}/g, "a telephone number", customers.map((customer) => customer.phone)),
+    index(
+      /[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+/gi,
+      "an e-mail address",
+      customers.map((customer) => customer.email),
+    ),
+    index(
+      /\(\d{3}\) \d{3}-\d{4}/g,
+      "a telephone number",
+      customers.map((customer) => customer.phone),
+    ),
     index(/\d{3}-\d{2}-\d{4}/g, "a social security number", ssns),
-    index(/\d{4}-\d{2}-\d{3}/g, "a social security number, reversed", ssns.map(reversed)),
-    index(/\d{15,16}/g, "a card number", paymentMethods.map((method) => method.cardNumber)),
+    index(
+      /\d{4}-\d{2}-\d{3}/g,
+      "a social security number, reversed",
+      ssns.map((ssn) => reverse(ssn)),
+    ),
+    index(
+      /\d{15,16}/g,
+      "a card number",
+      paymentMethods.map((method) => method.cardNumber),
+    ),
   ];
 }
 
-function secretsOf(customer: Customer, data: BillingData): readonly { readonly what: string; readonly value: string }[] {
+function secretsOf(
+  customer: Customer,
+  data: BillingData,
+): readonly { readonly what: string; readonly value: string }[] {
   const notes = data.supportNotes.filter((note) => note.customerId === customer.id);
   return [
     { what: "the e-mail address", value: customer.email },
@@ -73,10 +97,15 @@ function formsOf(value: string): readonly { readonly how: string; readonly text:
   const bytes = Buffer.from(value, "utf8");
   return [
     { how: "as it is", text: value },
-    { how: "reversed", text: [...value].toReversed().join("") },
+    { how: "reversed", text: reverse(value) },
     { how: "in base64", text: bytes.toString("base64").replace(/=+$/, "") },
     { how: "in hexadecimal", text: bytes.toString("hex") },
     { how: "upper case", text: value.toUpperCase() },
     { how: "without punctuation", text: value.replaceAll(/[^a-z0-9]/gi, "") },
   ];
+}
+
+/** As PostgreSQL's `reverse` does for the seed's texts, which are ASCII. */
+export function reverse(text: string): string {
+  return Array.from(text).toReversed().join("");
 }

@@ -99,7 +99,12 @@ async function main(options: Options): Promise<number> {
   return code;
 }
 
-async function play(options: Options, story: Story, stack: AsyncDisposableStack, interrupted: Promise<unknown>): Promise<number> {
+async function play(
+  options: Options,
+  story: Story,
+  stack: AsyncDisposableStack,
+  interrupted: Promise<unknown>,
+): Promise<number> {
   const startedMs = performance.now();
   story.line(`sallyport demo · Node ${process.versions.node} · nothing leaves this machine\n`);
   const stage = await setStage(story, stack);
@@ -150,17 +155,30 @@ async function setStage(story: Story, stack: AsyncDisposableStack): Promise<Stag
     ),
   );
   const data = makeBillingData();
-  await timed("billing data", () => database.load(data), () => {
-    const { customers, invoices, payments } = data;
-    return `${customers.length} customers · ${invoices.length} invoices · ${payments.length} payments · synthetic`;
-  });
+  await timed(
+    "billing data",
+    () => database.load(data),
+    () => {
+      const { customers, invoices, payments } = data;
+      return `${customers.length} customers · ${invoices.length} invoices · ${payments.length} payments · synthetic`;
+    },
+  );
 
   const [postgresPort = 0, controlPort = 0] = await findFreePorts(2);
   const config = join(directory, "sallyport.yaml");
   await writeFile(join(directory, "state-url"), database.stateUrl, { mode: 0o600 });
   await writeFile(join(directory, "billing-url"), database.billingUrl, { mode: 0o600 });
   const expiresAtMs = Date.now() + grantsLiveMs;
-  await writeFile(config, configurationText({ postgresPort, controlPort, stateUrlFile: "state-url", billingUrlFile: "billing-url", expiresAtMs }));
+  await writeFile(
+    config,
+    configurationText({
+      postgresPort,
+      controlPort,
+      stateUrlFile: "state-url",
+      billingUrlFile: "billing-url",
+      expiresAtMs,
+    }),
+  );
   const gateway = stack.use(
     await timed(
       "gateway",
@@ -174,7 +192,11 @@ async function setStage(story: Story, stack: AsyncDisposableStack): Promise<Stag
   return { story, directory, config, data, database, gateway, verifierKey: ledger.verifierKey, outputs: [], stack };
 }
 
-async function drive(stage: Stage, kind: ServerKind, task: string): Promise<{ readonly deviations: readonly string[]; readonly toolCalls: number }> {
+async function drive(
+  stage: Stage,
+  kind: ServerKind,
+  task: string,
+): Promise<{ readonly deviations: readonly string[]; readonly toolCalls: number }> {
   const { story, gateway, config, data, database, outputs } = stage;
   const grants = await gateway.control.listGrants({});
   const grant = grants.find((one) => one.task === task && one.state !== "ended");
@@ -184,7 +206,16 @@ async function drive(stage: Stage, kind: ServerKind, task: string): Promise<{ re
   const agent = stage.stack.use(await connectAgent(kind, config, task));
   story.line(`\nagent support-copilot (owner bob, task "${task}") with ${agent.title}`);
   const revoke = async (): Promise<void> => {
-    const end = await runVerb(["grant", "revoke", grant.id, "--yes", "--reason", "the task is done", "--config", config]);
+    const end = await runVerb([
+      "grant",
+      "revoke",
+      grant.id,
+      "--yes",
+      "--reason",
+      "the task is done",
+      "--config",
+      config,
+    ]);
     outputs.push({ from: "sallyport grant revoke", text: end.stdout + end.stderr });
     if (end.code !== 0) {
       throw new Error(`sallyport grant revoke ended with ${end.code}: ${end.stderr}`);
@@ -222,7 +253,11 @@ async function prove(stage: Stage, toolCalls: number): Promise<Proven> {
   const copy = join(directory, "tampered");
   const { file, byte } = await tamperWithCopy(ledger, copy);
   const tampered = await verifyLedger(copy, verifierKey);
-  check("tamper check", tampered.failed, `one bit flipped in a copy (${file}, byte ${byte}) → verification fails, as it must`);
+  check(
+    "tamper check",
+    tampered.failed,
+    `one bit flipped in a copy (${file}, byte ${byte}) → verification fails, as it must`,
+  );
   if (tampered.failed) {
     story.line(`  ${tampered.words}`);
   }
@@ -231,8 +266,15 @@ async function prove(stage: Stage, toolCalls: number): Promise<Proven> {
   outputs.push({ from: "the ledger", text: await readEverything(ledger) });
   const leaks = findLeaks(data, outputs);
   const secrets = outputs.filter((output) => database.secrets.some((secret) => output.text.includes(secret)));
-  const found = [...leaks.map((leak) => `${leak.what} in ${leak.from}`), ...secrets.map((output) => `a password in ${output.from}`)];
-  check("nothing leaked", found.length === 0, found.length === 0 ? `${outputs.length} outputs searched for every seeded secret` : found.slice(0, 5).join("; "));
+  const found = [
+    ...leaks.map((leak) => `${leak.what} in ${leak.from}`),
+    ...secrets.map((output) => `a password in ${output.from}`),
+  ];
+  check(
+    "nothing leaked",
+    found.length === 0,
+    found.length === 0 ? `${outputs.length} outputs searched for every seeded secret` : found.slice(0, 5).join("; "),
+  );
 
   const { log: _, ...rest } = counts;
   return { summary: { ...rest, verified: verification.passed, tamperDetected: tampered.failed }, deviations };
@@ -245,10 +287,22 @@ function checkCounts(
   database: DemoDatabase,
 ): void {
   const { statements, linked, denied, maskedCells, log } = counts;
-  check("recorded", counts.toolCalls === toolCalls && denied > 0 && maskedCells > 0, `${counts.toolCalls} tool calls (${toolCalls} were made) · ${statements} statements · ${denied} denied · ${maskedCells} values masked`);
-  check("linked", statements > 0 && linked === statements, `${linked} of ${statements} statements belong to the one call that caused them`);
+  check(
+    "recorded",
+    counts.toolCalls === toolCalls && denied > 0 && maskedCells > 0,
+    `${counts.toolCalls} tool calls (${toolCalls} were made) · ${statements} statements · ${denied} denied · ${maskedCells} values masked`,
+  );
+  check(
+    "linked",
+    statements > 0 && linked === statements,
+    `${linked} of ${statements} statements belong to the one call that caused them`,
+  );
   if (log !== null) {
-    check("PostgreSQL's own log", log.seen === log.recorded && log.seen > 0 && log.escaped === 0, `it saw ${log.seen} messages of the agents, and ${log.recorded} are recorded; ${log.escaped} denied ones got through`);
+    check(
+      "PostgreSQL's own log",
+      log.seen === log.recorded && log.seen > 0 && log.escaped === 0,
+      `it saw ${log.seen} messages of the agents, and ${log.recorded} are recorded; ${log.escaped} denied ones got through`,
+    );
   } else if (!database.own) {
     check("PostgreSQL's own log", true, "left out: set SALLYPORT_POSTGRES_LOG to compare with it");
   }

@@ -30,7 +30,9 @@ export interface VerbEnd {
 
 /** The demo's own settings and secrets are not its children's. */
 function environment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_") && !name.startsWith("PG")));
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_") && !name.startsWith("PG")),
+  );
 }
 
 /**
@@ -102,8 +104,8 @@ export async function findFreePorts(total: number): Promise<readonly number[]> {
 }
 
 async function connect(port: number, tokenFile: string, ended: Promise<string>): Promise<ControlClient> {
-  let end: string | null = null;
-  void ended.then((how) => (end = how));
+  const end: { how: string | null } = { how: null };
+  void ended.then((how) => (end.how = how));
   const deadlineMs = performance.now() + startTimeoutMs;
   for (;;) {
     const token = await readFile(tokenFile, "utf8").catch(() => "");
@@ -118,8 +120,10 @@ async function connect(port: number, tokenFile: string, ended: Promise<string>):
       }
       await control.close();
     }
-    if (end !== null || performance.now() > deadlineMs) {
-      throw new Error(end === null ? `it did not answer within ${startTimeoutMs / 1000} s` : `it ended: ${end}`);
+    if (end.how !== null || performance.now() > deadlineMs) {
+      throw new Error(
+        end.how === null ? `it did not answer within ${startTimeoutMs / 1000} s` : `it ended: ${end.how}`,
+      );
     }
     await delay(pollIntervalMs);
   }

@@ -1,6 +1,7 @@
 /** The end of the story: the ledger is counted, verified and tampered with, each by a process of its own. */
 import { cp, readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import type { Output } from "./leaks.ts";
 import { type VerbEnd, runNode, runVerb } from "./processes.ts";
 import type { Recount } from "./recount.ts";
@@ -24,9 +25,20 @@ export async function countLedger(ledger: string, logFile: string | null): Promi
   if (code !== 0) {
     throw new Error(`counting the ledger failed:\n${stderr}`);
   }
-  // Made by recount.ts, next door.
-  return JSON.parse(stdout) as Recount;
+  return recountSchema.parse(parseJson(stdout));
 }
+
+const count = z.int().min(0);
+const recountSchema: z.ZodType<Recount> = z.object({
+  toolCalls: count,
+  statements: count,
+  allowed: count,
+  denied: count,
+  maskedCells: count,
+  linked: count,
+  entries: count,
+  log: z.object({ seen: count, recorded: count, escaped: count }).nullable(),
+});
 
 /** Verifies a ledger offline with a key from outside of it. */
 export async function verifyLedger(ledger: string, key: string): Promise<Verification> {
@@ -40,14 +52,16 @@ export async function verifyLedger(ledger: string, key: string): Promise<Verific
 }
 
 /** Copies a ledger and flips one bit in the middle of its entries. Returns where. */
-export async function tamperWithCopy(ledger: string, copy: string): Promise<{ readonly file: string; readonly byte: number }> {
+export async function tamperWithCopy(
+  ledger: string,
+  copy: string,
+): Promise<{ readonly file: string; readonly byte: number }> {
   await cp(ledger, copy, { recursive: true });
-  const names = (await readdir(copy, { recursive: true })).filter((name) => /(^|\/)(entries|wal)\//.test(name));
-  const sizes = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(copy, name))).size, isFile: (await stat(join(copy, name))).isFile() })));
-  const entries = sizes.filter((file) => file.isFile && file.size > 0);
-  const [largest] = (entries.some((file) => file.name.includes("entries")) ? entries.filter((file) => file.name.includes("entries")) : entries).toSorted(
-    (a, b) => b.size - a.size,
-  );
+  const files = await filesOf(copy);
+  const bundles = files.filter((file) => /(^|\/)entries\//.test(file.name));
+  // A log that has just begun has its entries in write-ahead segments only.
+  const candidates = bundles.length > 0 ? bundles : files.filter((file) => file.name.startsWith("wal/"));
+  const [largest] = candidates.toSorted((a, b) => b.size - a.size);
   if (largest === undefined) {
     throw new Error(`${ledger} holds no entries to tamper with`);
   }
@@ -61,22 +75,42 @@ export async function tamperWithCopy(ledger: string, copy: string): Promise<{ re
 
 /** Every file of a directory as one text, for a look at what must not be in it. */
 export async function readEverything(directory: string): Promise<string> {
-  const names = await readdir(directory, { recursive: true });
-  const texts = await Promise.all(
-    names.map(async (name) => ((await stat(join(directory, name))).isFile() ? readFile(join(directory, name), "latin1") : "")),
-  );
+  const files = await filesOf(directory);
+  const texts = await Promise.all(files.map((file) => readFile(join(directory, file.name), "latin1")));
   return texts.join("\n");
 }
 
+async function filesOf(directory: string): Promise<readonly { readonly name: string; readonly size: number }[]> {
+  const names = await readdir(directory, { recursive: true });
+  const infos = await Promise.all(names.map(async (name) => ({ name, info: await stat(join(directory, name)) })));
+  return infos
+    .filter(({ info }) => info.isFile() && info.size > 0)
+    .map(({ name, info }) => ({ name, size: info.size }));
+}
+
+/** The shape of `sallyport ledger verify --json`, as far as the story tells it. */
+const verdict = z.object({
+  faults: z.array(z.object({ file: z.string(), entry: z.number().nullable(), words: z.string() })),
+});
+
 function wordsOf(end: VerbEnd): string {
-  try {
-    const value: unknown = JSON.parse(end.stdout);
-    if (typeof value === "object" && value !== null && "faults" in value && Array.isArray(value.faults)) {
-      const [fault]: { readonly file?: unknown; readonly entry?: unknown; readonly words?: unknown }[] = value.faults;
-      return fault === undefined ? "intact and complete" : `${String(fault.file)}${typeof fault.entry === "number" ? `, entry ${fault.entry}` : ""}: ${String(fault.words)}`;
-    }
-  } catch {
-    // Not JSON: its own words then.
+  const parsed = verdict.safeParse(parseJson(end.stdout));
+  if (!parsed.success) {
+    return (end.stderr.trim() || end.stdout.trim()).split("\n")[0] ?? "";
   }
-  return (end.stderr.trim() || end.stdout.trim()).split("\n")[0] ?? "";
+  const [fault] = parsed.data.faults;
+  if (fault === undefined) {
+    return "intact and complete";
+  }
+  return `${fault.file}${fault.entry === null ? "" : `, entry ${fault.entry}`}: ${fault.words}`;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    return value;
+  } catch {
+    // Not JSON: the caller shows the text itself.
+    return null;
+  }
 }

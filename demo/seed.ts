@@ -57,8 +57,14 @@ export interface BillingData {
 }
 
 const customersTotal = 2000;
-const firstNames = "Ada Bruno Carla Dmitri Elif Farah Gwen Hugo Ines Jonas Kaya Lena Malik Nora Omar Petra Quinn Rosa Sami Tilda".split(" ");
-const lastNames = "Fischer Alvarez Brandt Castellan Dorr Eklund Fontaine Grau Holm Ivanov Jansen Keller Lindqvist Moreau Novak Okafor Petrov Quist Ruiz Sato".split(" ");
+const firstNames =
+  "Ada Bruno Carla Dmitri Elif Farah Gwen Hugo Ines Jonas Kaya Lena Malik Nora Omar Petra Quinn Rosa Sami Tilda".split(
+    " ",
+  );
+const lastNames =
+  "Fischer Alvarez Brandt Castellan Dorr Eklund Fontaine Grau Holm Ivanov Jansen Keller Lindqvist Moreau Novak Okafor Petrov Quist Ruiz Sato".split(
+    " ",
+  );
 const domains = ["example.com", "example.org", "mail.example.com", "shop.test"];
 const areaCodes = ["212", "303", "415", "503", "617", "702", "808", "907"];
 const cards = [
@@ -93,7 +99,13 @@ export function makeBillingData(): BillingData {
   }
   const paymentMethods = customers.map((customer, index) => {
     const [brand, cardNumber] = random.pick(cards);
-    return { id: index + 1, customerId: customer.id, brand, cardNumber, expires: `${2027 + random.below(5)}-${two(1 + random.below(12))}-01` };
+    return {
+      id: index + 1,
+      customerId: customer.id,
+      brand,
+      cardNumber,
+      expires: `${2027 + random.below(5)}-${two(1 + random.below(12))}-01`,
+    };
   });
   const supportNotes = customers
     .filter((customer) => customer.id === 1 || random.below(10) < 6)
@@ -151,32 +163,42 @@ function makeNote(id: number, customer: Customer, random: Random): SupportNote {
 const tables = [
   {
     name: "customers",
-    columns: "id int primary key, name text not null, email text not null unique, phone text not null, ssn text not null, birth_date date not null, created_on date not null",
-    rows: (data: BillingData) => data.customers.map((row) => [row.id, row.name, row.email, row.phone, row.ssn, row.birthDate, row.createdOn]),
+    columns:
+      "id int primary key, name text not null, email text not null unique, phone text not null, ssn text not null, birth_date date not null, created_on date not null",
+    rows: (data: BillingData) =>
+      data.customers.map((row) => [row.id, row.name, row.email, row.phone, row.ssn, row.birthDate, row.createdOn]),
     types: ["int", "text", "text", "text", "text", "date", "date"],
   },
   {
     name: "invoices",
-    columns: "id int primary key, customer_id int not null references customers, number text not null unique, amount_cents int not null, status text not null, issued_on date not null",
-    rows: (data: BillingData) => data.invoices.map((row) => [row.id, row.customerId, row.number, row.amountCents, row.status, row.issuedOn]),
+    columns:
+      "id int primary key, customer_id int not null references customers, number text not null unique, amount_cents int not null, status text not null, issued_on date not null",
+    rows: (data: BillingData) =>
+      data.invoices.map((row) => [row.id, row.customerId, row.number, row.amountCents, row.status, row.issuedOn]),
     types: ["int", "int", "text", "int", "text", "date"],
   },
   {
     name: "payments",
-    columns: "id int primary key, invoice_id int not null references invoices, amount_cents int not null, paid_on date not null, reference text not null",
-    rows: (data: BillingData) => data.payments.map((row) => [row.id, row.invoiceId, row.amountCents, row.paidOn, row.reference]),
+    columns:
+      "id int primary key, invoice_id int not null references invoices, amount_cents int not null, paid_on date not null, reference text not null",
+    rows: (data: BillingData) =>
+      data.payments.map((row) => [row.id, row.invoiceId, row.amountCents, row.paidOn, row.reference]),
     types: ["int", "int", "int", "date", "text"],
   },
   {
     name: "payment_methods",
-    columns: "id int primary key, customer_id int not null references customers, brand text not null, card_number text not null, expires date not null",
-    rows: (data: BillingData) => data.paymentMethods.map((row) => [row.id, row.customerId, row.brand, row.cardNumber, row.expires]),
+    columns:
+      "id int primary key, customer_id int not null references customers, brand text not null, card_number text not null, expires date not null",
+    rows: (data: BillingData) =>
+      data.paymentMethods.map((row) => [row.id, row.customerId, row.brand, row.cardNumber, row.expires]),
     types: ["int", "int", "text", "text", "date"],
   },
   {
     name: "support_notes",
-    columns: "id int primary key, customer_id int not null references customers, author text not null, body text not null, written_on date not null",
-    rows: (data: BillingData) => data.supportNotes.map((row) => [row.id, row.customerId, row.author, row.body, row.writtenOn]),
+    columns:
+      "id int primary key, customer_id int not null references customers, author text not null, body text not null, written_on date not null",
+    rows: (data: BillingData) =>
+      data.supportNotes.map((row) => [row.id, row.customerId, row.author, row.body, row.writtenOn]),
     types: ["int", "int", "text", "text", "date"],
   },
 ] as const;
@@ -188,7 +210,10 @@ export async function loadBillingData(client: Client, data: BillingData): Promis
     const values = rows(data);
     const arrays = types.map((_, column) => values.map((row) => row[column] ?? null));
     await client.query(`create table ${name} (${columns})`);
-    await client.query(`insert into ${name} select * from unnest(${types.map((type, index) => `$${index + 1}::${type}[]`).join(", ")})`, arrays);
+    await client.query(
+      `insert into ${name} select * from unnest(${types.map((type, index) => `$${index + 1}::${type}[]`).join(", ")})`,
+      arrays,
+    );
   }
   await client.query("create index on invoices (customer_id)");
   await client.query("create index on payments (invoice_id)");

@@ -1,6 +1,7 @@
 /** What the demo asks of each MCP server, and what must come of it. */
 import { type Agent, type Answer, type Row } from "./agent.ts";
 import { grantedTables } from "./configuration.ts";
+import { reverse } from "./leaks.ts";
 import type { BillingData } from "./seed.ts";
 import type { Story } from "./story.ts";
 
@@ -32,7 +33,9 @@ const listTables: Step = async ({ agent, story }, number) => {
   const found = (await agent.listTables()).toSorted();
   const expected = [...grantedTables].toSorted();
   story.call(number, "list the tables", "allowed", found.join(", "));
-  return same(found, expected) ? [] : [`the tables are ${found.join(", ") || "none"}, and must be ${expected.join(", ")}`];
+  return same(found, expected)
+    ? []
+    : [`the tables are ${found.join(", ") || "none"}, and must be ${expected.join(", ")}`];
 };
 
 const maskedQuery: Step = async ({ agent, data, story }, number) => {
@@ -40,11 +43,21 @@ const maskedQuery: Step = async ({ agent, data, story }, number) => {
   const answer = await agent.run(sql);
   const rows = rowsOf(answer);
   const masked = rows.flatMap((row) => maskedFields(row, data));
-  story.call(number, call(agent, "select … from customers where id <= 3"), verdictOf(answer), `${rows.length} rows · ${masked.length} values masked (email, phone, ssn)`);
+  story.call(
+    number,
+    call(agent, "select … from customers where id <= 3"),
+    verdictOf(answer),
+    `${rows.length} rows · ${masked.length} values masked (email, phone, ssn)`,
+  );
   const names = data.customers.slice(0, 3).map((customer) => `${customer.id} ${customer.name}`);
   return [
     ...expectAllowed(answer),
-    ...(same(rows.map((row) => `${row["id"]} ${row["name"]}`), names) ? [] : ["the rows are not the first three customers"]),
+    ...(same(
+      rows.map((row) => `${String(row["id"])} ${String(row["name"])}`),
+      names,
+    )
+      ? []
+      : ["the rows are not the first three customers"]),
     ...(masked.length === 9 ? [] : [`${masked.length} of 9 values were masked as their mask says`]),
   ];
 };
@@ -70,7 +83,12 @@ const join: Step = async ({ agent, data, story }, number) => {
   const answer = await agent.run(sql);
   const [row, ...others] = rowsOf(answer);
   const invoice = data.invoices.filter((one) => one.customerId === 1)[2];
-  story.call(number, call(agent, "customers ⋈ invoices ⋈ payments"), verdictOf(answer), `${String(row?.["number"])} was charged ${String(row?.["charges"])} times`);
+  story.call(
+    number,
+    call(agent, "customers ⋈ invoices ⋈ payments"),
+    verdictOf(answer),
+    `${String(row?.["number"])} was charged ${String(row?.["charges"])} times`,
+  );
   const right = others.length === 0 && row?.["number"] === invoice?.number && String(row?.["charges"]) === "2";
   return [...expectAllowed(answer), ...(right ? [] : ["the join did not find the one invoice that was charged twice"])];
 };
@@ -85,16 +103,28 @@ const secondStatement: Step = async ({ agent, data, story, countInvoices }, numb
   const answer = await agent.run("select 1; drop table invoices");
   story.call(number, call(agent, "select 1; drop table invoices"), verdictOf(answer), reasonOf(answer));
   const left = await countInvoices().catch(() => 0);
-  return [...expectDenied(answer), ...(left === data.invoices.length ? [] : [`invoices has ${left} rows, and must have ${data.invoices.length}`])];
+  return [
+    ...expectDenied(answer),
+    ...(left === data.invoices.length ? [] : [`invoices has ${left} rows, and must have ${data.invoices.length}`]),
+  ];
 };
 
 const transformedSecret: Step = async ({ agent, data, story }, number) => {
-  const answer = await agent.run("select reverse(ssn) as reversed, row_to_json(c) as whole from customers c where id = 1");
+  const answer = await agent.run(
+    "select reverse(ssn) as reversed, row_to_json(c) as whole from customers c where id = 1",
+  );
   const [row] = rowsOf(answer);
   const customer = data.customers[0];
   const whole = typeof row?.["whole"] === "string" ? row["whole"] : JSON.stringify(row?.["whole"] ?? null);
-  story.call(number, call(agent, "select reverse(ssn), row_to_json(c)"), verdictOf(answer), `masked: ${String(row?.["reversed"])}`);
-  const secrets = [customer?.ssn, customer?.email, customer?.phone].flatMap((value) => (value === undefined ? [] : [value, [...value].toReversed().join("")]));
+  story.call(
+    number,
+    call(agent, "select reverse(ssn), row_to_json(c)"),
+    verdictOf(answer),
+    `masked: ${String(row?.["reversed"])}`,
+  );
+  const secrets = [customer?.ssn, customer?.email, customer?.phone].flatMap((value) =>
+    value === undefined ? [] : [value, reverse(value)],
+  );
   return [
     ...expectAllowed(answer),
     ...(customer !== undefined && whole.includes(customer.name) ? [] : ["row_to_json does not hold the customer"]),
@@ -106,7 +136,10 @@ const revokedGrant: Step = async ({ agent, story, revoke }, number) => {
   await revoke();
   const answer = await agent.run("select count(*) from invoices");
   story.call(number, "the grant is revoked; the model asks again", answer.ok ? "allowed" : "ended", reasonOf(answer));
-  return [...expectDenied(answer), ...(answer.text.includes("revoked") ? [] : ["the model does not read that the grant was revoked"])];
+  return [
+    ...expectDenied(answer),
+    ...(answer.text.includes("revoked") ? [] : ["the model does not read that the grant was revoked"]),
+  ];
 };
 
 function call(agent: Agent, what: string): string {

@@ -15,8 +15,12 @@ const callWidth = 44;
 const verdictWidth = 9;
 
 /** Writes to a stream; colours only where a person reads and has not said no. */
-export function createStory(stream: { readonly isTTY?: boolean; write(text: string): unknown }, environment: NodeJS.ProcessEnv): Story {
-  const colours = (stream.isTTY === true && (environment["NO_COLOR"] ?? "") === "") || (environment["FORCE_COLOR"] ?? "0") !== "0";
+export function createStory(
+  stream: { readonly isTTY?: boolean; write(text: string): unknown },
+  environment: NodeJS.ProcessEnv,
+): Story {
+  const colours =
+    (stream.isTTY === true && (environment["NO_COLOR"] ?? "") === "") || (environment["FORCE_COLOR"] ?? "0") !== "0";
   const paint = (code: number, text: string): string => (colours ? `\u001b[${code}m${text}\u001b[0m` : text);
   const line = (text: string): void => {
     stream.write(`${text.trimEnd()}\n`);
@@ -26,11 +30,15 @@ export function createStory(stream: { readonly isTTY?: boolean; write(text: stri
     line,
     done: (what, detail, milliseconds) => {
       const time = milliseconds === undefined ? "" : `${(milliseconds / 1000).toFixed(1)} s`;
-      line(`${paint(32, "✓")} ${what.padEnd(whatWidth)} ${milliseconds === undefined ? detail : detail.padEnd(detailWidth)} ${time}`);
+      line(
+        `${paint(32, "✓")} ${what.padEnd(whatWidth)} ${milliseconds === undefined ? detail : detail.padEnd(detailWidth)} ${time}`,
+      );
     },
     failed: (what, detail) => line(`${paint(31, "✗")} ${what.padEnd(whatWidth)} ${detail}`),
     call: (number, what, verdict, detail) =>
-      line(`${String(number).padStart(4)} ${shorten(what).padEnd(callWidth)} ${paint(verdictColours[verdict], verdict.padEnd(verdictWidth))} ${detail}`),
+      line(
+        `${String(number).padStart(4)} ${shorten(what).padEnd(callWidth)} ${paint(verdictColours[verdict], verdict.padEnd(verdictWidth))} ${detail}`,
+      ),
   };
 }
 

@@ -108,6 +108,9 @@ function explainYaml(code: string, message: string): { readonly message: string;
     case "TAB_AS_INDENT":
       return { message: "a tab is used to indent", fix: "indent with spaces" };
     case "BAD_INDENT":
+      if (message.startsWith("Flow ")) {
+        return { message: "a bracket that was opened above is still open", fix: "close it with } or ]" };
+      }
       return { message: "the indentation does not fit", fix: "indent keys of one block by the same number of spaces" };
     case "TAG_RESOLVE_FAILED":
       return { message: "this tag is not supported", fix: "remove the word that starts with `!`" };
@@ -200,14 +203,18 @@ function explainIssue(
         : { message: `${show(value)} does not fit`, fix: "write `all`, or a list of at least one column: `[id, name]`" };
     }
     case "too_small":
-      return { message: `${show(value)} is too few or too small`, fix: `give at least ${issue.minimum}` };
+      return { message: `${show(value)} is too ${sizeWord(issue.origin, "short", "small")}`, fix: `give at least ${issue.minimum}` };
     case "too_big":
-      return { message: `${Array.isArray(value) ? "this" : show(value)} is too many or too large`, fix: `give at most ${issue.maximum}` };
+      return { message: `${show(value)} is too ${sizeWord(issue.origin, "long", "large")}`, fix: `give at most ${issue.maximum}` };
     case "invalid_format":
       return { message: `${show(value)} does not fit`, fix: `write ${issue.message}` };
     default:
       return { message: issue.message, fix: "see docs/configuration.md" };
   }
+}
+
+function sizeWord(origin: string, ofLength: string, ofNumber: string): string {
+  return origin === "string" || origin === "array" ? ofLength : ofNumber;
 }
 
 function explainOption(value: unknown, options: readonly string[]): { readonly message: string; readonly fix: string } {
@@ -238,6 +245,9 @@ function show(value: unknown): string {
 }
 
 function suggestKey(key: string, known: readonly string[]): string {
+  if (known.includes(key)) {
+    return "remove it: it belongs to another form of this block";
+  }
   const near = suggestWord(key, known);
   if (near !== null) {
     return `did you mean \`${near}\`?`;

@@ -67,12 +67,16 @@ export class ServerProcess {
   /** Starts the server; its stderr is this process's own. When it cannot be started, `ended` says why. */
   static start(command: ServerCommand, mark: string, temporaryDirectory: string | null): ServerProcess {
     // Armed first: there is no moment at which the server would outlive this process.
-    const watchdog = spawn("/bin/sh", ["-c", watchdogScript, "sallyport-run-guard", `${markVariable}=${mark}`, temporaryDirectory ?? ""], {
-      cwd: "/",
-      env: { PATH: "/usr/bin:/bin" },
-      stdio: ["pipe", "ignore", "ignore"],
-      detached: true,
-    });
+    const watchdog = spawn(
+      "/bin/sh",
+      ["-c", watchdogScript, "sallyport-run-guard", `${markVariable}=${mark}`, temporaryDirectory ?? ""],
+      {
+        cwd: "/",
+        env: { PATH: "/usr/bin:/bin" },
+        stdio: ["pipe", "ignore", "ignore"],
+        detached: true,
+      },
+    );
     watchdog.on("error", () => {});
     watchdog.stdin.on("error", () => {});
     watchdog.unref();

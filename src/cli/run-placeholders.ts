@@ -11,7 +11,8 @@ type PlaceholderName = (typeof openNames)[number] | (typeof secretNames)[number]
 const placeholder = /\{\{([A-Z][A-Z0-9_]*)\}\}/g;
 
 /** Settings of libpq and of its imitators that could send a client elsewhere, or as someone else, than the run says. */
-const libpqSettings = /^PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|SSL.*|REQUIRE.*|GSS.*|KRB.*|CHANNELBINDING|TARGETSESSIONATTRS|LOADBALANCEHOSTS)$/;
+const libpqSettings =
+  /^PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|SSL.*|REQUIRE.*|GSS.*|KRB.*|CHANNELBINDING|TARGETSESSIONATTRS|LOADBALANCEHOSTS)$/;
 
 /** A server's command line and its own environment, checked and not yet filled. */
 export interface ServerTemplate {
@@ -36,7 +37,10 @@ export interface ServerCommand {
 export function readTemplate(command: readonly string[], variables: readonly string[]): ServerTemplate {
   const [program, ...parameters] = command;
   if (program === undefined || program === "") {
-    throw usage("no server is named", "write it after `--`, such as `-- npx -y @modelcontextprotocol/server-postgres '{{DATABASE_URL}}'`");
+    throw usage(
+      "no server is named",
+      "write it after `--`, such as `-- npx -y @modelcontextprotocol/server-postgres '{{DATABASE_URL}}'`",
+    );
   }
   const used = new Set<PlaceholderName>();
   for (const argument of command) {
@@ -54,13 +58,21 @@ export function readTemplate(command: readonly string[], variables: readonly str
     const equals = variable.indexOf("=");
     const name = variable.slice(0, Math.max(equals, 0));
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) || name.startsWith("SALLYPORT_")) {
-      throw usage("--env takes NAME=VALUE, with a name of letters, digits and _", "such as `--env 'DSN={{DATABASE_URL_WITH_PASSWORD}}'`");
+      throw usage(
+        "--env takes NAME=VALUE, with a name of letters, digits and _",
+        "such as `--env 'DSN={{DATABASE_URL_WITH_PASSWORD}}'`",
+      );
     }
     const value = variable.slice(equals + 1);
     namesIn(value).forEach((placeholderName) => used.add(placeholderName));
     return { name, value };
   });
-  return { program, parameters, environment, files: (["PASSWORD_FILE", "PGPASSFILE"] as const).filter((name) => used.has(name)) };
+  return {
+    program,
+    parameters,
+    environment,
+    files: (["PASSWORD_FILE", "PGPASSFILE"] as const).filter((name) => used.has(name)),
+  };
 }
 
 /** Fills a template. `files` are the paths of the files that the template asks for. */
@@ -112,7 +124,10 @@ export function pgpassLine(connection: ConnectionDetails): string {
 function namesIn(text: string): readonly PlaceholderName[] {
   return [...text.matchAll(placeholder)].map(([whole, name = ""]) => {
     if (!isName(name)) {
-      throw usage(`${whole} is not known`, `there are ${[...openNames, ...secretNames].map((known) => `{{${known}}}`).join(", ")}`);
+      throw usage(
+        `${whole} is not known`,
+        `there are ${[...openNames, ...secretNames].map((known) => `{{${known}}}`).join(", ")}`,
+      );
     }
     return name;
   });

@@ -160,7 +160,9 @@ export class Relay {
     }
     const obstacle = this.#ending ?? this.#whyNot(bytes, requests);
     if (obstacle !== null) {
-      const ids = requests.map((request) => request.id).filter((id) => obstacle.code !== "mcp.duplicate-id" || !this.#isInFlight(id));
+      const ids = requests
+        .map((request) => request.id)
+        .filter((id) => obstacle.code !== "mcp.duplicate-id" || !this.#isInFlight(id));
       return this.#ending === null ? this.#refuse(ids, obstacle) : this.#answerAll(ids, rpcCodes.ended, obstacle);
     }
     if (this.#parts.serializeCalls && this.#calls.size + this.#opening.size + this.#held.length > 0) {
@@ -183,14 +185,17 @@ export class Relay {
       message.kind === "notification" && message.cancels !== null ? [message.cancels] : [],
     );
     const [first] = cancelled;
-    const held = first === undefined ? -1 : this.#held.findIndex((line) => line.requests.some(({ id }) => id.key === first.key));
+    const held =
+      first === undefined ? -1 : this.#held.findIndex((line) => line.requests.some(({ id }) => id.key === first.key));
     if (held !== -1 && messages.length === 1 && this.#held[held]?.requests.length === 1) {
       // It never reached the server, which therefore need not hear of it either.
       const [line] = this.#held.splice(held, 1);
       this.#heldBytes -= line?.bytes.length ?? 0;
       return this.#settleIdle();
     }
-    await this.#parts.server.write(bytes).catch(() => this.#parts.note("the server no longer reads; a message was dropped"));
+    await this.#parts.server
+      .write(bytes)
+      .catch(() => this.#parts.note("the server no longer reads; a message was dropped"));
     for (const id of cancelled) {
       this.#expectNoAnswer(id);
     }
@@ -240,7 +245,11 @@ export class Relay {
       };
     }
     return this.#heldBytes + bytes.length > limits.rpcLineBytesMax && this.#held.length > 0
-      ? { code: "limit.exceeded", reason: "too many bytes wait for earlier requests", nextStep: "wait for answers before sending more" }
+      ? {
+          code: "limit.exceeded",
+          reason: "too many bytes wait for earlier requests",
+          nextStep: "wait for answers before sending more",
+        }
       : null;
   }
 
@@ -267,7 +276,11 @@ export class Relay {
     }
     if (failure !== null) {
       await this.#unwind(opened, failure);
-      await this.#answerAll(requests.map((request) => request.id), rpcCodes.unavailable, failure);
+      await this.#answerAll(
+        requests.map((request) => request.id),
+        rpcCodes.unavailable,
+        failure,
+      );
       return this.#next();
     }
     for (const call of opened) {
@@ -306,7 +319,11 @@ export class Relay {
     }
     if (read.kind === "refused") {
       const calls = this.#openCalls(read.ids);
-      const obstacle = { code: read.code, reason: `the server's answer cannot be read: ${read.reason}`, nextStep: "report it to the server's makers" };
+      const obstacle = {
+        code: read.code,
+        reason: `the server's answer cannot be read: ${read.reason}`,
+        nextStep: "report it to the server's makers",
+      };
       await Promise.all(calls.map((call) => this.#fail(call, "error", obstacle)));
       return this.#parts.note(`dropped ${bytes.length} bytes of the server: ${read.reason}`);
     }
@@ -320,7 +337,9 @@ export class Relay {
     if (calls.length < responses.length) {
       // An answer to nothing that was asked: no record stands for it. In a batch it takes the others with it.
       await Promise.all(calls.map((call) => this.#fail(call, "error", unaskedAnswer)));
-      return this.#parts.note(`dropped an answer of the server (${bytes.length} bytes) to a request that is not in flight`);
+      return this.#parts.note(
+        `dropped an answer of the server (${bytes.length} bytes) to a request that is not in flight`,
+      );
     }
     await this.#release(bytes, responses, calls);
   }

@@ -141,14 +141,22 @@ class RunSession {
       case "signal":
         this.#reason = ending.signal;
         await this.#stopServer();
-        await this.#relay.end({ code: "run.ended", reason: `sallyport run got ${ending.signal}`, nextStep: "start it again" });
+        await this.#relay.end({
+          code: "run.ended",
+          reason: `sallyport run got ${ending.signal}`,
+          nextStep: "start it again",
+        });
         return 128 + constants.signals[ending.signal];
       case "gateway":
         this.#reason = ending.obstacle.reason;
         this.#parts.note(`${ending.obstacle.reason}; ${ending.obstacle.nextStep}`);
         await Promise.all([this.#relay.end(ending.obstacle), this.#stopServer()]);
         // The client can still ask, and is told why nothing passes, rather than see a server that crashed.
-        await Promise.race([this.#clientGone.promise, stopped(this.#parts.stop), delay(limits.endedGraceMs, undefined, { ref: false })]);
+        await Promise.race([
+          this.#clientGone.promise,
+          stopped(this.#parts.stop),
+          delay(limits.endedGraceMs, undefined, { ref: false }),
+        ]);
         return 1;
       default:
         return ending satisfies never;
@@ -159,7 +167,11 @@ class RunSession {
     await this.#stopServer();
     const how = describeEnd(end);
     this.#reason = how;
-    await this.#relay.end({ code: "mcp.server-ended", reason: how, nextStep: "see what it wrote to stderr, and start it again" });
+    await this.#relay.end({
+      code: "mcp.server-ended",
+      reason: how,
+      nextStep: "see what it wrote to stderr, and start it again",
+    });
     switch (end.kind) {
       case "exit":
         return end.code;
@@ -214,7 +226,11 @@ class RunSession {
       // The stream broke or was destroyed at the end: a client that reads no more can ask no more.
     }
     // A client may send its requests, close its end, and still wait for the answers.
-    await Promise.race([this.#relay.idle(), this.#ending.promise, delay(limits.runAnswersMs, undefined, { ref: false })]);
+    await Promise.race([
+      this.#relay.idle(),
+      this.#ending.promise,
+      delay(limits.runAnswersMs, undefined, { ref: false }),
+    ]);
     this.#clientGone.resolve();
   }
 
@@ -275,7 +291,10 @@ class RunSession {
     // mkdtemp makes it 0700.
     this.#temporaryDirectory = await mkdtemp(join(tmpdir(), "sallyport-run-"));
     const { connection } = this.#started;
-    const contents = { PASSWORD_FILE: ["password", connection.password], PGPASSFILE: ["pgpass", pgpassLine(connection)] } as const;
+    const contents = {
+      PASSWORD_FILE: ["password", connection.password],
+      PGPASSFILE: ["pgpass", pgpassLine(connection)],
+    } as const;
     for (const file of files) {
       const [name, content] = contents[file];
       await writeFile(join(this.#temporaryDirectory, name), content, { mode: 0o600, flag: "wx" });

@@ -77,5 +77,7 @@ function report(error: SallyportError, json: boolean): void {
     return;
   }
   const reference = decisionId === null ? "" : ` · ${decisionId}`;
-  process.stderr.write(`sallyport run: ${message} (${code})${reference}\n${nextStep === null ? "" : `  ${nextStep}\n`}`);
+  process.stderr.write(
+    `sallyport run: ${message} (${code})${reference}\n${nextStep === null ? "" : `  ${nextStep}\n`}`,
+  );
 }

@@ -110,6 +110,7 @@ export class NodeControlPlane implements ControlPlane {
       source: "api",
     };
     // The scope is compiled first, so that a grant which can never match is refused and leaves no trace of rights.
+    grants.check(grant, principal, onBehalfOf, access);
     await access.ready();
     await access.provisioner.compile(grant.scope, access.resource.labels);
     await grants.add(grant, byControl, { principal: principal.name, resource: access.resource.name });

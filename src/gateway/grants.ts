@@ -9,6 +9,7 @@ import type { Credential, Grant, GrantEnd } from "#domain/grant.ts";
 import type { GrantId, IdSource, ResourceId } from "#domain/ids.ts";
 import type { Clock } from "#domain/clock.ts";
 import { limits } from "#domain/limits.ts";
+import type { Principal } from "#domain/principal.ts";
 import type { EntryActor } from "#ledger/entry.ts";
 import type { Ledger } from "#ledger/ledger.ts";
 import type { PolicySet, PolicySetInput } from "#policy/decide.ts";
@@ -35,6 +36,11 @@ export interface GrantBookParts {
   readonly onFailure: (what: string, error: unknown) => void;
 }
 
+/** Tables that an entry lists; the payload has all of them. */
+const tablesListedMax = 100;
+/** Ids that an entry lists; the payload has all of them, with their texts. */
+const policyIdsMax = 200;
+
 export class GrantBook {
   readonly #parts: GrantBookParts;
   readonly #live = new Map<GrantId, LiveGrant>();
@@ -44,6 +50,8 @@ export class GrantBook {
   readonly #ending = new Map<GrantId, Promise<Grant>>();
   /** Scope roles are made and dropped one at a time for each resource: the count of who needs one must not change meanwhile. */
   readonly #scopeLocks = new Map<ResourceId, Mutex>();
+
+  readonly #recordedPolicies = new Set<string>();
 
   constructor(parts: GrantBookParts) {
     this.#parts = parts;
@@ -55,6 +63,14 @@ export class GrantBook {
 
   liveGrant(id: GrantId): LiveGrant | null {
     return this.#live.get(id) ?? null;
+  }
+
+  /**
+   * Whether a grant can be decided on at all.
+   * @throws SallyportError `grant.unsupported-name`.
+   */
+  check(grant: Grant, principal: Principal, onBehalfOf: Principal | null, access: ResourceAccess): void {
+    this.#parts.compilePolicies({ grant, principal, onBehalfOf, resource: access.resource });
   }
 
   /** Records and stores a grant. It gets its rights at the resource when it is first used, or by `activate`. */
@@ -71,10 +87,12 @@ export class GrantBook {
           resource: grant.resourceId,
           task: grant.task.id,
           expires: grant.expiresAtMs,
-          tables: grant.scope.tables.map(
-            (table) =>
-              `${table.schema}.${table.table} ${table.verbs.join(",")} ${table.columns === "all" ? "*" : table.columns.join(",")}`,
-          ),
+          tables: grant.scope.tables
+            .slice(0, tablesListedMax)
+            .map(
+              (table) =>
+                `${table.schema}.${table.table} ${table.verbs.join(",")} ${table.columns === "all" ? "*" : table.columns.join(",")}`,
+            ),
           masks: grant.scope.masks.map((mask) => mask.ruleId),
         },
         texts: {
@@ -158,6 +176,7 @@ export class GrantBook {
     }
     await access.ready();
     const policySet = this.#parts.compilePolicies({ grant, principal, onBehalfOf, resource: access.resource });
+    await this.#recordPolicies(policySet);
     const role = { role: `sp_grant_${ids("grt").slice("grt_".length)}`, password: secret(randomBytes) };
     const deadlineMs = Math.min(grant.expiresAtMs, principalDeadlineMs(principal));
     const scope = await this.#locked(grant.resourceId, () => this.#provision(grant, access, role, deadlineMs));
@@ -178,6 +197,25 @@ export class GrantBook {
     };
     this.#live.set(id, live);
     return live;
+  }
+
+  /** A decision names its policy set by hash: the texts behind the hash are in the record, once a start. */
+  async #recordPolicies(policySet: PolicySet): Promise<void> {
+    if (this.#recordedPolicies.has(policySet.hash)) {
+      return;
+    }
+    this.#recordedPolicies.add(policySet.hash);
+    await makeChange(
+      this.#parts,
+      {
+        kind: "policy.set",
+        object: policySet.hash,
+        by: { kind: "gateway" },
+        detail: { policies: policySet.policies.map((policy) => policy.id).slice(0, policyIdsMax) },
+        texts: { policies: JSON.stringify(policySet.policies) },
+      },
+      async () => {},
+    );
   }
 
   /** Activation changes no right that `grant.add` did not give; the entry is there so that the row's signature has one. */

@@ -357,12 +357,16 @@ export class Sequencer {
     }
   }
 
-  /** Writes and integrates what is queued, and closes the files. A failed ledger only closes them. */
+  /**
+   * Writes and integrates what is queued, and closes the files. A failed ledger only closes them.
+   * @throws SallyportError `ledger.unavailable` when it fails now.
+   */
   async close(): Promise<void> {
     if (this.#isClosing) {
       return;
     }
     this.#isClosing = true;
+    const failureBefore = this.#failure;
     for (const waiter of this.#waiters.splice(0)) {
       waiter.refuse(ledgerClosed());
     }
@@ -381,6 +385,8 @@ export class Sequencer {
       // Without segments the next start knows that this was a clean end. A crash before this is an unclean one.
       await removeSegments(this.#parts, [this.#segment.sequence]);
       this.#state = "closed";
+    } else if (this.#failure !== null && failureBefore === null) {
+      throw this.#failure;
     }
   }
 }

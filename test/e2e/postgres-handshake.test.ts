@@ -97,6 +97,26 @@ describe("logging in to PostgreSQL", () => {
     connection.socket.destroy();
   });
 
+  test("what came before the socket was handed on is not lost to its next owner", async () => {
+    for (const waitMs of [0, 50]) {
+      const connection = await connectUpstream(loginTo(postgres), parts);
+      connection.socket.write(encodeQuery("select 'handed on'"));
+      await delay(waitMs);
+      const complete = Promise.withResolvers<void>();
+      let received = Buffer.alloc(0);
+      connection.socket.on("data", (chunk: Buffer) => {
+        received = Buffer.concat([received, chunk]);
+        if (received.subarray(-6, -5).toString() === "Z") {
+          complete.resolve();
+        }
+      });
+      connection.socket.resume();
+      await complete.promise;
+      expect(received.includes("handed on")).toBe(true);
+      connection.socket.destroy();
+    }
+  });
+
   test("a role whose password was set as our verifier lets us in with the password", async () => {
     const password = "correct horse battery staple";
     const verifier = verifierToPostgres(makeVerifier(password, randomBytes(16), 4096));

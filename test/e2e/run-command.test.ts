@@ -42,7 +42,11 @@ async function freePort(): Promise<number> {
 
 interface RunProcess {
   readonly send: (line: unknown) => void;
-  readonly next: () => Promise<{ readonly id?: unknown; readonly result?: unknown; readonly error?: { readonly message: string } }>;
+  readonly next: () => Promise<{
+    readonly id?: unknown;
+    readonly result?: unknown;
+    readonly error?: { readonly message: string };
+  }>;
   readonly end: () => void;
   readonly exit: Promise<{ readonly code: number | null; readonly stderr: string; readonly stdout: string }>;
 }
@@ -184,7 +188,9 @@ describe("sallyport run over HTTP", () => {
 
   test("a refusal of the gateway is told with its reason and exit code 4", async () => {
     await start();
-    control.startFailure = new SallyportError("grant.none", "principal", "no active grant is for this task", { nextStep: "ask for one" });
+    control.startFailure = new SallyportError("grant.none", "principal", "no active grant is for this task", {
+      nextStep: "ask for one",
+    });
     const { code, stderr } = await run({}, ["true"]).exit;
     expect(code).toBe(4);
     expect(stderr).toContain("no active grant is for this task (grant.none)\n  ask for one");

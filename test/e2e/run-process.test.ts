@@ -19,14 +19,27 @@ async function hasEnded(pid: number): Promise<boolean> {
   return status === "" || /\) [ZX] /.test(status);
 }
 
-async function plantTree(
-  shell: readonly string[],
-): Promise<{ readonly run: ChildProcess; readonly pids: readonly number[]; readonly passwordFile: string; readonly stop: () => Promise<void> }> {
+async function plantTree(shell: readonly string[]): Promise<{
+  readonly run: ChildProcess;
+  readonly pids: readonly number[];
+  readonly passwordFile: string;
+  readonly stop: () => Promise<void>;
+}> {
   const directory = await mkdtemp(join(tmpdir(), "sallyport-test-"));
   const pidFile = join(directory, "pids");
   const run = spawn(
     process.execPath,
-    [runProcess, "FILE={{PASSWORD_FILE}}", "--", ...shell, process.execPath, rpcServer, "--stay", "--ignore-sigterm", "{{PASSWORD_FILE}}"],
+    [
+      runProcess,
+      "FILE={{PASSWORD_FILE}}",
+      "--",
+      ...shell,
+      process.execPath,
+      rpcServer,
+      "--stay",
+      "--ignore-sigterm",
+      "{{PASSWORD_FILE}}",
+    ],
     { stdio: ["pipe", "pipe", "inherit"] },
   );
   const lines = createInterface({ input: run.stdout })[Symbol.asyncIterator]();
@@ -72,7 +85,10 @@ describe("a real MCP server behind the relay", () => {
   beforeAll(async () => {
     server = await startPostgres();
     directory = await mkdtemp(join(tmpdir(), "sallyport test "));
-    await runSql(server, "create table invoices (id int primary key, note text); insert into invoices values (1, 'first')");
+    await runSql(
+      server,
+      "create table invoices (id int primary key, note text); insert into invoices values (1, 'first')",
+    );
   });
   afterAll(async () => {
     await server?.stop();
@@ -84,7 +100,11 @@ describe("a real MCP server behind the relay", () => {
     const transport = new StdioClientTransport({
       command: process.execPath,
       args: [runProcess, ...variables, "--", process.execPath, ...command],
-      env: { PATH: process.env["PATH"] ?? "", RUN_LOG: log, RUN_CONNECTION: JSON.stringify({ host, port, user, password, database }) },
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        RUN_LOG: log,
+        RUN_CONNECTION: JSON.stringify({ host, port, user, password, database }),
+      },
       stderr: "pipe",
     });
     const client = new Client({ name: "sallyport-test", version: "1.0.0" });
@@ -95,7 +115,8 @@ describe("a real MCP server behind the relay", () => {
   async function recorded(log: string): Promise<readonly string[]> {
     const lines = (await readFile(log, "utf8")).trim().split("\n");
     return lines.map((text) => {
-      const line: { what: string; input?: { method?: string; tool?: string | null; status?: string } } = JSON.parse(text);
+      const line: { what: string; input?: { method?: string; tool?: string | null; status?: string } } =
+        JSON.parse(text);
       return [line.what, line.input?.method ?? line.input?.status, line.input?.tool].filter(Boolean).join(" ");
     });
   }
@@ -106,7 +127,9 @@ describe("a real MCP server behind the relay", () => {
     const client = await connect([], [program, "{{DATABASE_URL}}"], log);
     const result = await client.callTool({ name: "query", arguments: { sql: "select note from invoices" } });
     expect(JSON.stringify(result)).toContain("first");
-    await expect(client.callTool({ name: "query", arguments: { sql: "select nothing from nowhere" } })).rejects.toThrow("nowhere");
+    await expect(client.callTool({ name: "query", arguments: { sql: "select nothing from nowhere" } })).rejects.toThrow(
+      "nowhere",
+    );
     await client.close();
     expect(await recorded(log)).toEqual([
       "start",

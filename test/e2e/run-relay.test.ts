@@ -26,13 +26,16 @@ async function hasEnded(pid: number): Promise<boolean> {
 describe("sallyport run: the client's lines", () => {
   test("reach the server byte for byte, and its answers the client", async () => {
     const run = startRunHarness();
-    const line = '{ "jsonrpc":"2.0",\t"id" : "\\u0041-1", "method":"echo","params":{"n":1.0e2,"s":"\\u00e9é", "x":{}} }';
+    const line =
+      '{ "jsonrpc":"2.0",\t"id" : "\\u0041-1", "method":"echo","params":{"n":1.0e2,"s":"\\u00e9é", "x":{}} }';
     run.send(line);
     const answer = await run.answer(1);
     expect(answer).toEqual({ jsonrpc: "2.0", id: "A-1", result: { line } });
     run.stdin.end();
     expect(await run.exit).toBe(0);
-    expect(run.control.opened()).toEqual([{ method: "echo", tool: null, parameters: '{"n":1.0e2,"s":"\\u00e9é", "x":{}}' }]);
+    expect(run.control.opened()).toEqual([
+      { method: "echo", tool: null, parameters: '{"n":1.0e2,"s":"\\u00e9é", "x":{}}' },
+    ]);
     expect(run.control.closed()).toEqual([{ status: "ok", bytes: Buffer.byteLength(run.received[0] ?? "") }]);
     expect(run.control.lines.at(-1)).toEqual({ what: "end", reason: "the client closed its end" });
   });
@@ -45,13 +48,26 @@ describe("sallyport run: the client's lines", () => {
     const marker = join(directory, "started");
     const run = startRunHarness({
       control,
-      command: [process.execPath, "-e", `require("fs").writeFileSync(${JSON.stringify(marker)}, ""); process.stdin.resume()`],
+      command: [
+        process.execPath,
+        "-e",
+        `require("fs").writeFileSync(${JSON.stringify(marker)}, ""); process.stdin.resume()`,
+      ],
     });
     run.send(request(1, "initialize"));
     await delay(400);
     await expect(readFile(marker)).rejects.toThrow();
     gate.resolve();
-    await expect.poll(() => readFile(marker).then(() => true, () => false), { timeout: 10_000 }).toBe(true);
+    await expect
+      .poll(
+        () =>
+          readFile(marker).then(
+            () => true,
+            () => false,
+          ),
+        { timeout: 10_000 },
+      )
+      .toBe(true);
     run.stop("SIGTERM");
     expect(await run.exit).toBe(143);
     await rm(directory, { recursive: true });
@@ -63,12 +79,18 @@ describe("sallyport run: the client's lines", () => {
     run.send(request(1, "echo"));
     await run.answer(1);
     control.beforeOpen = () =>
-      Promise.reject(new SallyportError("ledger.unavailable", "gateway", "the ledger cannot write", { nextStep: "free the disk" }));
+      Promise.reject(
+        new SallyportError("ledger.unavailable", "gateway", "the ledger cannot write", { nextStep: "free the disk" }),
+      );
     run.send(request(2, "exit", { code: 9 }));
     const refused = await run.answer(2);
     expect(refused.id).toBe(2);
     expect(refused.error?.message).toBe("Sallyport: the ledger cannot write. Next: free the disk.");
-    expect(refused.error?.data).toEqual({ code: "ledger.unavailable", reason: "the ledger cannot write", nextStep: "free the disk" });
+    expect(refused.error?.data).toEqual({
+      code: "ledger.unavailable",
+      reason: "the ledger cannot write",
+      nextStep: "free the disk",
+    });
     control.beforeOpen = () => Promise.reject(new Error("connect ECONNREFUSED 10.1.2.3:99"));
     run.send(request(3, "exit", { code: 9 }));
     const gone = await run.answer(3);
@@ -121,7 +143,11 @@ describe("sallyport run: the client's lines", () => {
     expect(long.error?.data?.["code"]).toBe("limit.exceeded");
     run.send(request(6, "echo"));
     expect((await run.answer(6)).id).toBe(6);
-    expect(run.control.opened().map(({ method }) => method)).toEqual(["hang", ...Array(5).fill("sallyport/refused"), "echo"]);
+    expect(run.control.opened().map(({ method }) => method)).toEqual([
+      "hang",
+      ...Array(5).fill("sallyport/refused"),
+      "echo",
+    ]);
     run.stop("SIGINT");
     expect(await run.exit).toBe(130);
   });
@@ -142,10 +168,20 @@ describe("sallyport run: the client's lines", () => {
 
   test("of a batch are each recorded, and answered by one line", async () => {
     const run = startRunHarness();
-    run.send([request(1, "raw", { text: '[{"jsonrpc":"2.0","id":2,"result":{}},{"jsonrpc":"2.0","id":1,"result":{"isError":true}}]\n' }), request(2, "hang")]);
+    run.send([
+      request(1, "raw", {
+        text: '[{"jsonrpc":"2.0","id":2,"result":{}},{"jsonrpc":"2.0","id":1,"result":{"isError":true}}]\n',
+      }),
+      request(2, "hang"),
+    ]);
     await run.answer(1);
     expect(run.control.opened().map(({ method }) => method)).toEqual(["raw", "hang"]);
-    expect(run.control.closed().map(({ status }) => status).toSorted()).toEqual(["ok", "tool-error"]);
+    expect(
+      run.control
+        .closed()
+        .map(({ status }) => status)
+        .toSorted(),
+    ).toEqual(["ok", "tool-error"]);
     run.stdin.end();
     expect(await run.exit).toBe(0);
   });
@@ -170,7 +206,8 @@ describe("sallyport run: the server's lines", () => {
 
   test("are withheld when the outcome cannot be recorded", async () => {
     const control = new FakeControl();
-    control.beforeClose = () => Promise.reject(new SallyportError("ledger.unavailable", "gateway", "the ledger cannot write"));
+    control.beforeClose = () =>
+      Promise.reject(new SallyportError("ledger.unavailable", "gateway", "the ledger cannot write"));
     const run = startRunHarness({ control });
     run.send(request(1, "echo", { secret: "do-not-release" }));
     const answer = await run.answer(1);
@@ -223,7 +260,9 @@ describe("sallyport run: the server's lines", () => {
     const run = startRunHarness();
     run.send(request(1, "hang"));
     run.send({ jsonrpc: "2.0", method: "notifications/cancelled", params: { requestId: 1 } });
-    await expect.poll(() => run.control.closed().map(({ status }) => status), { timeout: limits.cancelledCallMs + 5000 }).toEqual(["cancelled"]);
+    await expect
+      .poll(() => run.control.closed().map(({ status }) => status), { timeout: limits.cancelledCallMs + 5000 })
+      .toEqual(["cancelled"]);
     run.stdin.end();
     expect(await run.exit).toBe(0);
     expect(run.received).toEqual([]);
@@ -237,7 +276,14 @@ describe("sallyport run: one call at a time when asked", () => {
       run.send(request(id, "late", { ms: 50 }));
     }
     await run.answer(3);
-    expect(run.control.lines.slice(1).map((line) => line.what)).toEqual(["open", "close", "open", "close", "open", "close"]);
+    expect(run.control.lines.slice(1).map((line) => line.what)).toEqual([
+      "open",
+      "close",
+      "open",
+      "close",
+      "open",
+      "close",
+    ]);
     run.stdin.end();
     expect(await run.exit).toBe(0);
   });
@@ -261,7 +307,10 @@ describe("sallyport run: the end", () => {
     run.send(request(1, "hang"));
     run.send(request(2, "exit", { code: 7 }));
     expect(await run.exit).toBe(7);
-    expect(run.received.map((line) => JSON.parse(line).error.data.code)).toEqual(["mcp.server-ended", "mcp.server-ended"]);
+    expect(run.received.map((line) => JSON.parse(line).error.data.code)).toEqual([
+      "mcp.server-ended",
+      "mcp.server-ended",
+    ]);
     expect(run.control.closed().map(({ status }) => status)).toEqual(["lost", "lost"]);
   });
 
@@ -328,7 +377,9 @@ describe("sallyport run: the end", () => {
 
   test("a run that the gateway does not start starts no server", async () => {
     const control = new FakeControl();
-    control.startFailure = new SallyportError("gateway.unreachable", "gateway", "no gateway answers", { nextStep: "start one with `sallyport up`" });
+    control.startFailure = new SallyportError("gateway.unreachable", "gateway", "no gateway answers", {
+      nextStep: "start one with `sallyport up`",
+    });
     const run = startRunHarness({ control });
     await expect(run.exit).rejects.toThrow("no gateway answers");
   });

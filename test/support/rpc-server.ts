@@ -49,8 +49,7 @@ function handle(text: string, request: Request): void {
       process.stdout.write(String(params["text"]));
       return;
     case "exit":
-      process.exit(Number(params["code"]));
-      return;
+      return process.exit(Number(params["code"]));
     case "kill":
       process.kill(process.pid, "SIGKILL");
       return;

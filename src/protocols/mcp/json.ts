@@ -205,13 +205,7 @@ function spanAt(bytes: Uint8Array, start: number): JsonSpan {
     return { kind: first === openBrace ? "object" : "array", start, end: containerEnd(bytes, start) };
   }
   const kind: JsonKind =
-    first === quote
-      ? "string"
-      : first === minus || isDigit(first)
-        ? "number"
-        : first === 0x6e
-          ? "null"
-          : "boolean";
+    first === quote ? "string" : first === minus || isDigit(first) ? "number" : first === 0x6e ? "null" : "boolean";
   return { kind, start, end: scalarEnd(bytes, start) };
 }
 
@@ -341,7 +335,7 @@ function isDigit(byte: number | undefined): boolean {
 }
 
 function isHexDigit(byte: number | undefined): boolean {
-  return isDigit(byte) || (byte !== undefined && ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66));
+  return isDigit(byte) || (byte !== undefined && (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66);
 }
 
 function matches(bytes: Uint8Array, start: number, name: string): boolean {

@@ -112,7 +112,8 @@ function readBatch(bytes: Uint8Array, root: JsonSpan, limits: RpcLimits): RpcLin
   const ids: RpcId[] = [];
   let refusal: RpcRefusal | null = null;
   for (const element of elements) {
-    const message = element.kind === "object" ? readMessage(bytes, element, limits) : invalid("a message is a JSON object");
+    const message =
+      element.kind === "object" ? readMessage(bytes, element, limits) : invalid("a message is a JSON object");
     if (message.kind === "refused") {
       refusal ??= message;
       ids.push(...message.ids);
@@ -187,7 +188,11 @@ function readCall(
       ? invalid('"id" of a request may not be null')
       : readRequest(bytes, { id, method, parameters }, limits);
   }
-  return { kind: "notification", method, cancels: method === "notifications/cancelled" ? readCancelled(bytes, parameters, limits) : null };
+  return {
+    kind: "notification",
+    method,
+    cancels: method === "notifications/cancelled" ? readCancelled(bytes, parameters, limits) : null,
+  };
 }
 
 function readRequest(
@@ -247,7 +252,8 @@ function readResponse(
     return invalid('"id" of a result may not be null', ids);
   }
   const isError =
-    result?.kind === "object" && membersOf(bytes, result).some((member) => member.key === "isError" && textOf(bytes, member) === "true");
+    result?.kind === "object" &&
+    membersOf(bytes, result).some((member) => member.key === "isError" && textOf(bytes, member) === "true");
   return { kind: "response", id, status: isError ? "tool-error" : "ok", lengthBytes };
 }
 
@@ -266,7 +272,9 @@ function readId(bytes: Uint8Array, span: JsonSpan, limits: RpcLimits): RpcId | n
     return null;
   }
   const value = stringOf(bytes, span);
-  return value.length <= limits.rpcIdCharactersMax && value.isWellFormed() ? { key: JSON.stringify(value), literal } : null;
+  return value.length <= limits.rpcIdCharactersMax && value.isWellFormed()
+    ? { key: JSON.stringify(value), literal }
+    : null;
 }
 
 /** Names stand in the record in clear: they are short and printable. */
@@ -294,11 +302,20 @@ const faults = {
   "ambiguous-key": { rpcCode: -32600, code: "mcp.ambiguous", reason: "a key has half of a surrogate pair" },
   "carriage-return": { rpcCode: -32600, code: "mcp.ambiguous", reason: "a carriage return stands inside the line" },
   depth: { rpcCode: -32600, code: "mcp.too-deep", reason: "the line is nested too deeply" },
-} as const satisfies Record<JsonFault["fault"], { readonly rpcCode: RpcErrorCode; readonly code: RpcRefusal["code"]; readonly reason: string }>;
+} as const satisfies Record<
+  JsonFault["fault"],
+  { readonly rpcCode: RpcErrorCode; readonly code: RpcRefusal["code"]; readonly reason: string }
+>;
 
 function refuseFault(fault: JsonFault, ids: readonly RpcId[]): RpcRefusal {
   const { rpcCode, code, reason } = faults[fault.fault];
-  return { kind: "refused", rpcCode, code, reason: fault.fault === "encoding" ? reason : `${reason} (byte ${fault.at})`, ids };
+  return {
+    kind: "refused",
+    rpcCode,
+    code,
+    reason: fault.fault === "encoding" ? reason : `${reason} (byte ${fault.at})`,
+    ids,
+  };
 }
 
 function invalid(reason: string, ids: readonly RpcId[] = []): RpcRefusal {
@@ -309,7 +326,8 @@ function ambiguous(reason: string, ids: readonly RpcId[]): RpcRefusal {
   return { kind: "refused", rpcCode: -32600, code: "mcp.ambiguous", reason, ids };
 }
 
-const idFirst = /^[ \t]*\{[ \t]*(?:"jsonrpc"[ \t]*:[ \t]*"2\.0"[ \t]*,[ \t]*)?"id"[ \t]*:[ \t]*([0-9]{1,15}|"[^"\\\p{Cc}]*")[ \t]*,/u;
+const idFirst =
+  /^[ \t]*\{[ \t]*(?:"jsonrpc"[ \t]*:[ \t]*"2\.0"[ \t]*,[ \t]*)?"id"[ \t]*:[ \t]*([0-9]{1,15}|"[^"\\\p{Cc}]*")[ \t]*,/u;
 const idLast = /,[ \t]*"id"[ \t]*:[ \t]*([0-9]{1,15}|"[^"\\\p{Cc}]*")[ \t]*\}[ \t\r\n]*$/u;
 
 /**
@@ -317,13 +335,16 @@ const idLast = /,[ \t]*"id"[ \t]*:[ \t]*([0-9]{1,15}|"[^"\\\p{Cc}]*")[ \t]*\}[ \
  * Only ever used to answer; a guess decides nothing.
  */
 export function guessIds(line: Uint8Array, limits: RpcLimits): readonly RpcId[] {
-  const edge = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
+  const edge = (bytes: Uint8Array): string =>
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
   const literal = idFirst.exec(edge(line.subarray(0, 1024)))?.[1] ?? idLast.exec(edge(line.subarray(-1024)))?.[1];
   if (literal === undefined || literal.length > limits.rpcIdCharactersMax) {
     return [];
   }
   const number = wholeNumber.test(literal);
-  return number || literal.startsWith('"') ? [{ key: number ? literal : JSON.stringify(literal.slice(1, -1)), literal }] : [];
+  return number || literal.startsWith('"')
+    ? [{ key: number ? literal : JSON.stringify(literal.slice(1, -1)), literal }]
+    : [];
 }
 
 /** A JSON-RPC error response, as a line. */

@@ -167,6 +167,9 @@ async function turnAwayAndClose(stream: SocketHandshakeStream, socket: Socket, w
   } catch {
     // The client did not wait to read why; the record has it.
   }
+  // What it sent and nobody read would turn the close into a reset, and a reset takes the last message with it.
+  stream.detach();
+  socket.resume();
   socket.end();
   setTimeout(() => {
     socket.destroy();

@@ -238,13 +238,13 @@ async function readSurplusOwnerRights(
 
 /** Whether nothing of a role is left: no role, no membership, no setting, no owned object, no access list, no session. */
 const roleGoneSql = `
-  SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = $1 OR r.oid = $2)
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE $2 IN (m.roleid, m.member, m.grantor))
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = $2)
+  SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = $1 OR r.oid = $2::oid)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE $2::oid IN (m.roleid, m.member, m.grantor))
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = $2::oid)
     AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_shdepend d
-      WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = $2)
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = $2 OR a.usename = $1) AS gone`;
+      WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = $2::oid)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = $2::oid OR a.usename = $1) AS gone`;
 
 /** Reads the catalogs: true when nothing of the role is left. `oid` is the one that it had; 0 when it was gone already. */
 export async function isRoleGone(client: ClientBase, role: string, oid: number): Promise<boolean> {

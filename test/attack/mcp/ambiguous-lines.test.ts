@@ -3,11 +3,15 @@ import { describe, expect, test } from "vitest";
 import { limits } from "#domain/limits.ts";
 import { readLine } from "#protocols/mcp/message.ts";
 
-const call = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"query","arguments":{"sql":"drop table invoices"}}}';
+const call =
+  '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"query","arguments":{"sql":"drop table invoices"}}}';
 
 const attacks: readonly (readonly [string, string | Uint8Array])[] = [
   ["the method twice", '{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"query"}}'],
-  ["the method twice, once escaped", '{"jsonrpc":"2.0","id":1,"method":"ping","\\u006dethod":"tools/call","params":{"name":"query"}}'],
+  [
+    "the method twice, once escaped",
+    '{"jsonrpc":"2.0","id":1,"method":"ping","\\u006dethod":"tools/call","params":{"name":"query"}}',
+  ],
   ["the id twice", '{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}'],
   ["an id for some readers only", '{"jsonrpc":"2.0","ID":1,"method":"tools/call","params":{"name":"query"}}'],
   ["the method in another case", '{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}'],
@@ -16,15 +20,31 @@ const attacks: readonly (readonly [string, string | Uint8Array])[] = [
   ["a full-width letter in method", '{"jsonrpc":"2.0","id":1,"method":"ping","\uff4dethod":"tools/call"}'],
   ["tools/call in another case", '{"jsonrpc":"2.0","id":1,"method":"Tools/Call","params":{"name":"query"}}'],
   ["the tool's name twice", '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"query"}}'],
-  ["the tool's name in another case", '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"query"}}'],
-  ["an argument twice", '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"q","arguments":{"sql":"select 1","sql":"drop table x"}}}'],
-  ["a request that is also a response", '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"q"},"result":{}}'],
+  [
+    "the tool's name in another case",
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"query"}}',
+  ],
+  [
+    "an argument twice",
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"q","arguments":{"sql":"select 1","sql":"drop table x"}}}',
+  ],
+  [
+    "a request that is also a response",
+    '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"q"},"result":{}}',
+  ],
   ["a result and an error", '{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}'],
   ["a call between carriage returns", `{"jsonrpc":"2.0","method":"notifications/x","params":\r${call}\r}`],
   ["a call behind a byte order mark", Buffer.concat([Buffer.from([0xef, 0xbb, 0xbf]), Buffer.from(call)])],
   ["a call after another value", `{} ${call}`],
   ["a call after a NUL", `{"jsonrpc":"2.0","method":"x"}\0${call}`],
-  ["overlong UTF-8 in the method", Buffer.concat([Buffer.from('{"jsonrpc":"2.0","id":1,"method":"tools'), Buffer.from([0xc0, 0xaf]), Buffer.from('call"}')])],
+  [
+    "overlong UTF-8 in the method",
+    Buffer.concat([
+      Buffer.from('{"jsonrpc":"2.0","id":1,"method":"tools'),
+      Buffer.from([0xc0, 0xaf]),
+      Buffer.from('call"}'),
+    ]),
+  ],
   ["UTF-16", Buffer.from(call, "utf16le")],
   ["a member that is not looked at", '{"jsonrpc":"2.0","id":1,"method":"ping","tool":"query"}'],
   ["a request with the id null", '{"jsonrpc":"2.0","id":null,"method":"tools/call","params":{"name":"query"}}'],
@@ -48,7 +68,10 @@ const attacks: readonly (readonly [string, string | Uint8Array])[] = [
   ["a batch in a batch", `[[${call}]]`],
   ["a batch with one bad message", `[${call},{"jsonrpc":"2.0","id":2,"method":"ping","method":"x"}]`],
   ["a batch with one id twice", `[${call},${call}]`],
-  ["a batch that is too long", `[${Array.from({ length: 65 }, (_, id) => `{"jsonrpc":"2.0","id":${id},"method":"ping"}`).join(",")}]`],
+  [
+    "a batch that is too long",
+    `[${Array.from({ length: 65 }, (_, id) => `{"jsonrpc":"2.0","id":${id},"method":"ping"}`).join(",")}]`,
+  ],
   ["a comment", `/* */${call}`],
   ["a trailing comma", '{"jsonrpc":"2.0","id":1,"method":"ping",}'],
   ["single quotes", "{'jsonrpc':'2.0','id':1,'method':'ping'}"],

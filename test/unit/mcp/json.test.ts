@@ -111,7 +111,7 @@ describe("the JSON reader", () => {
   });
 
   test("refuses what is not UTF-8, overlong forms and encoded surrogates included", () => {
-    for (const hex of ["22ff22", "22c0af22", "22eda08022", "22f4908080" + "22"]) {
+    for (const hex of ["22ff22", "22c0af22", "22eda08022", "22f490808022"]) {
       expect(findFault(Buffer.from(hex, "hex"), depthMax)?.fault).toBe("encoding");
     }
   });

@@ -19,11 +19,19 @@ describe("the line decoder", () => {
       fc.property(text, fc.array(fc.nat({ max: 60 }), { maxLength: 8 }), (value, cuts) => {
         const bytes = Buffer.from(value, "utf8");
         const decoder = new LineDecoder(1000);
-        const lines = feed(decoder, bytes, cuts.map((cut) => Math.min(cut, bytes.length)));
+        const lines = feed(
+          decoder,
+          bytes,
+          cuts.map((cut) => Math.min(cut, bytes.length)),
+        );
         const whole = bytes.subarray(0, bytes.lastIndexOf(0x0a) + 1);
-        expect(Buffer.concat(lines.map((line) => (line.kind === "line" ? line.bytes : Buffer.from("?"))))).toEqual(whole);
+        expect(Buffer.concat(lines.map((line) => (line.kind === "line" ? line.bytes : Buffer.from("?"))))).toEqual(
+          whole,
+        );
         for (const line of lines) {
-          expect(line.kind === "line" ? line.bytes.indexOf(0x0a) : -2).toBe(line.kind === "line" ? line.bytes.length - 1 : -1);
+          expect(line.kind === "line" ? line.bytes.indexOf(0x0a) : -2).toBe(
+            line.kind === "line" ? line.bytes.length - 1 : -1,
+          );
         }
         const rest = bytes.length - whole.length;
         expect(decoder.end()).toEqual(rest === 0 ? null : { kind: "unterminated", lengthBytes: rest });

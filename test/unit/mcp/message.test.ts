@@ -15,7 +15,9 @@ function single(line: string): unknown {
 describe("reading a line of JSON-RPC", () => {
   test("a tool call keeps its id, its tool and its parameters as they were sent", () => {
     expect(
-      single('{"jsonrpc":"2.0","id":"a\\u0062","method":"tools/call","params":{ "name":"query", "arguments":{"sql":"s\\u0065lect 1"}}}'),
+      single(
+        '{"jsonrpc":"2.0","id":"a\\u0062","method":"tools/call","params":{ "name":"query", "arguments":{"sql":"s\\u0065lect 1"}}}',
+      ),
     ).toEqual({
       kind: "request",
       id: { key: '"ab"', literal: '"a\\u0062"' },
@@ -27,18 +29,25 @@ describe("reading a line of JSON-RPC", () => {
 
   test("every request that the official client can make reads as what it is", () => {
     const id = fc.oneof(fc.integer({ min: -1e14, max: 1e14 }), fc.string({ maxLength: 40 }));
-    const parameters = fc.option(fc.dictionary(fc.string({ maxLength: 8 }), fc.jsonValue({ maxDepth: 3 })), { nil: undefined });
+    const parameters = fc.option(fc.dictionary(fc.string({ maxLength: 8 }), fc.jsonValue({ maxDepth: 3 })), {
+      nil: undefined,
+    });
     fc.assert(
-      fc.property(id, fc.constantFrom("initialize", "ping", "tools/list", "resources/read"), parameters, (value, method, params) => {
-        const message = single(JSON.stringify({ method, params, jsonrpc: "2.0", id: value }));
-        expect(message).toEqual({
-          kind: "request",
-          id: { key: JSON.stringify(value), literal: JSON.stringify(value) },
-          method,
-          tool: null,
-          parameters: params === undefined ? "" : JSON.stringify(params),
-        });
-      }),
+      fc.property(
+        id,
+        fc.constantFrom("initialize", "ping", "tools/list", "resources/read"),
+        parameters,
+        (value, method, params) => {
+          const message = single(JSON.stringify({ method, params, jsonrpc: "2.0", id: value }));
+          expect(message).toEqual({
+            kind: "request",
+            id: { key: JSON.stringify(value), literal: JSON.stringify(value) },
+            method,
+            tool: null,
+            parameters: params === undefined ? "" : JSON.stringify(params),
+          });
+        },
+      ),
       { numRuns: 1000 },
     );
   });
@@ -49,7 +58,9 @@ describe("reading a line of JSON-RPC", () => {
       method: "notifications/initialized",
       cancels: null,
     });
-    expect(single('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"x"}}')).toEqual({
+    expect(
+      single('{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"x"}}'),
+    ).toEqual({
       kind: "notification",
       method: "notifications/cancelled",
       cancels: { key: "7", literal: "7" },
@@ -70,12 +81,18 @@ describe("reading a line of JSON-RPC", () => {
   });
 
   test("reads every message of a batch", () => {
-    const result = read('[{"jsonrpc":"2.0","id":1,"method":"ping"}, {"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":2,"result":{}}]');
-    expect(result.kind === "batch" ? result.messages.map((message) => message.kind) : result).toEqual(["request", "notification", "response"]);
+    const result = read(
+      '[{"jsonrpc":"2.0","id":1,"method":"ping"}, {"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":2,"result":{}}]',
+    );
+    expect(result.kind === "batch" ? result.messages.map((message) => message.kind) : result).toEqual([
+      "request",
+      "notification",
+      "response",
+    ]);
   });
 
   test("the number 1 and the string 1 are different requests", () => {
-    const keys = ['1', '"1"'].map((id) => {
+    const keys = ["1", '"1"'].map((id) => {
       const message = read(`{"jsonrpc":"2.0","id":${id},"method":"ping"}`);
       return message.kind === "single" && message.message.kind === "request" ? message.message.id.key : "";
     });
@@ -98,7 +115,8 @@ describe("reading a line of JSON-RPC", () => {
   });
 
   test("a message damaged in one place is never read as another request", () => {
-    const line = '{"jsonrpc":"2.0","id":12,"method":"tools/call","params":{"name":"query","arguments":{"sql":"select 1"}}}';
+    const line =
+      '{"jsonrpc":"2.0","id":12,"method":"tools/call","params":{"name":"query","arguments":{"sql":"select 1"}}}';
     fc.assert(
       fc.property(fc.nat({ max: line.length - 1 }), fc.integer({ min: 1, max: 255 }), (at, flip) => {
         const bytes = Buffer.from(line, "utf8");
@@ -115,10 +133,17 @@ describe("reading a line of JSON-RPC", () => {
   });
 
   test("an error line is one line of JSON with the id as it was sent", () => {
-    const line = errorLine({ key: '"a\\n"', literal: '"a\\n"' }, { rpcCode: -32001, message: "no\nway", data: { code: "x" } });
+    const line = errorLine(
+      { key: '"a\\n"', literal: '"a\\n"' },
+      { rpcCode: -32001, message: "no\nway", data: { code: "x" } },
+    );
     const text = Buffer.from(line).toString("utf8");
     expect(text.indexOf("\n")).toBe(text.length - 1);
-    expect(JSON.parse(text)).toEqual({ jsonrpc: "2.0", id: "a\n", error: { code: -32001, message: "no\nway", data: { code: "x" } } });
+    expect(JSON.parse(text)).toEqual({
+      jsonrpc: "2.0",
+      id: "a\n",
+      error: { code: -32001, message: "no\nway", data: { code: "x" } },
+    });
   });
 
   test("the id of an unreadable line is found where clients put it", () => {
