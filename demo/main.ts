@@ -51,6 +51,8 @@ interface Summary {
   readonly seconds: number;
 }
 
+/** Of the gateway's own words, shown when the demo fails. */
+const gatewayLinesMax = 10;
 const grantsLiveMs = 2 * 60 * 60 * 1000;
 const usage = `usage: sallyport demo [--json] [--keep]
 
@@ -106,8 +108,24 @@ async function play(
   interrupted: Promise<unknown>,
 ): Promise<number> {
   const startedMs = performance.now();
-  story.line(`sallyport demo · Node ${process.versions.node} · nothing leaves this machine\n`);
+  story.line(`sallyport demo · Node ${process.versions.node} · nothing leaves this machine`);
+  story.line("");
   const stage = await setStage(story, stack);
+  try {
+    return await playOn(options, stage, startedMs, interrupted);
+  } catch (error) {
+    const written = stage.gateway.output().trim().split("\n").slice(-gatewayLinesMax).join("\n  ");
+    story.line(`\nThe gateway wrote at last:\n  ${written}\n`);
+    throw error;
+  }
+}
+
+async function playOn(
+  options: Options,
+  stage: Stage,
+  startedMs: number,
+  interrupted: Promise<unknown>,
+): Promise<number> {
   const deviations: string[] = [];
   let toolCalls = 0;
   for (const [kind, task] of [

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ControlClient, createControlClient } from "#api/client.ts";
+import { SallyportError } from "#domain/errors.ts";
 
 /** The program behind `sallyport`. */
 export const sallyport = join(import.meta.dirname, "../bin/sallyport.mjs");
@@ -12,6 +13,8 @@ export const sallyport = join(import.meta.dirname, "../bin/sallyport.mjs");
 const startTimeoutMs = 30_000;
 const stopTimeoutMs = 10_000;
 const pollIntervalMs = 30;
+/** Of what a program wrote, shown when it failed. */
+const outputLinesMax = 20;
 
 export interface DemoGateway extends AsyncDisposable {
   readonly control: ControlClient;
@@ -69,7 +72,7 @@ export async function startGateway(config: string, controlPort: number, tokenFil
     return { control, output: () => output.join(""), stop, [Symbol.asyncDispose]: close };
   } catch (error) {
     await stop();
-    const written = output.join("").trim();
+    const written = output.join("").trim().split("\n").slice(-outputLinesMax).join("\n");
     throw new Error(`the gateway did not start${written === "" ? "" : `; it wrote:\n${written}`}`, { cause: error });
   }
 }
@@ -111,14 +114,17 @@ async function connect(port: number, tokenFile: string, ended: Promise<string>):
     const token = await readFile(tokenFile, "utf8").catch(() => "");
     if (token !== "") {
       const control = createControlClient({ host: "127.0.0.1", port, token: token.trim() });
-      const answers = await control.status().then(
-        () => true,
-        () => false,
+      const failure = await control.status().then(
+        () => null,
+        (error: unknown) => error,
       );
-      if (answers) {
+      if (failure === null) {
         return control;
       }
       await control.close();
+      if (!(failure instanceof SallyportError && failure.code === "gateway.not-running")) {
+        throw failure;
+      }
     }
     if (end.how !== null || performance.now() > deadlineMs) {
       throw new Error(

@@ -44,7 +44,9 @@ export function parseListenAddress(text: string): Address | Refused {
 
 /** True for 127.0.0.0/8, ::1 and the name `localhost`. */
 export function isLoopback(host: string): boolean {
-  return host === "localhost" || (isIPv4(host) && host.startsWith("127.")) || (isIPv6(host) && /^(0*:)*0*1$/.test(host));
+  return (
+    host === "localhost" || (isIPv4(host) && host.startsWith("127.")) || (isIPv6(host) && /^(0*:)*0*1$/.test(host))
+  );
 }
 
 const referencePattern = /\$\{([^}]*)\}/g;
@@ -108,14 +110,18 @@ export function parsePlainDatabaseUrl(text: string): DatabaseLogin | Refused {
   const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
   if (!isLoopback(host)) {
     return {
-      message: "the server is not on this machine's loopback; TLS towards PostgreSQL comes later, and without it others could read along",
+      message:
+        "the server is not on this machine's loopback; TLS towards PostgreSQL comes later, and without it others could read along",
       fix: "reach it through a local port, such as an SSH tunnel to 127.0.0.1",
     };
   }
   for (const [key, value] of url.searchParams) {
     if (key !== "sslmode" || !["disable", "allow", "prefer"].includes(value)) {
       return {
-        message: key === "sslmode" ? "this sslmode asks for TLS, which comes later" : "the URL has a parameter that is not supported",
+        message:
+          key === "sslmode"
+            ? "this sslmode asks for TLS, which comes later"
+            : "the URL has a parameter that is not supported",
         fix: "remove everything from the `?` on",
       };
     }
@@ -124,7 +130,10 @@ export function parsePlainDatabaseUrl(text: string): DatabaseLogin | Refused {
     const database = decodeURIComponent(url.pathname.slice(1));
     const user = decodeURIComponent(url.username);
     if (database === "" || user === "" || database.includes("/")) {
-      return { message: database === "" ? "the URL names no database" : "the URL names no user, or more than a database", fix: notAUrl.fix };
+      return {
+        message: database === "" ? "the URL names no database" : "the URL names no user, or more than a database",
+        fix: notAUrl.fix,
+      };
     }
     const password = decodeURIComponent(url.password);
     return {

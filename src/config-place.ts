@@ -51,7 +51,9 @@ export function loadControlPlace(file: string): ControlPlace {
 }
 
 function valueOf(value: ConfigDocument["value"], key: string): unknown {
-  return typeof value === "object" && value !== null ? new Map<string, unknown>(Object.entries(value)).get(key) : undefined;
+  return typeof value === "object" && value !== null
+    ? new Map<string, unknown>(Object.entries(value)).get(key)
+    : undefined;
 }
 
 /** Reads the text of a configuration file. @throws SallyportError `config.missing`. */
@@ -65,4 +67,3 @@ export function readConfigFile(path: string): string {
     });
   }
 }
-

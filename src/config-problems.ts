@@ -115,7 +115,10 @@ function explainYaml(code: string, message: string): { readonly message: string;
     case "TAG_RESOLVE_FAILED":
       return { message: "this tag is not supported", fix: "remove the word that starts with `!`" };
     default:
-      return { message: `not valid YAML: ${message}`, fix: "quote texts that hold `: `, `#`, `{`, `[`, `*`, `&` or `@`" };
+      return {
+        message: `not valid YAML: ${message}`,
+        fix: "quote texts that hold `: `, `#`, `{`, `[`, `*`, `&` or `@`",
+      };
   }
 }
 
@@ -196,16 +199,31 @@ function explainIssue(
       return { message: `${show(value)} is not known here`, fix: `use ${issue.values.map(show).join(", ")}` };
     case "invalid_union": {
       if ("options" in issue && Array.isArray(issue.options)) {
-        return explainOption(value, issue.options.filter((option) => typeof option === "string"));
+        return explainOption(
+          value,
+          issue.options.filter((option) => typeof option === "string"),
+        );
       }
       return key === "state"
-        ? { message: "`state` is neither form that it has", fix: 'write `{ embedded: true }`, or `{ url: "${env:NAME}" }`' }
-        : { message: `${show(value)} does not fit`, fix: "write `all`, or a list of at least one column: `[id, name]`" };
+        ? {
+            message: "`state` is neither form that it has",
+            fix: 'write `{ embedded: true }`, or `{ url: "${env:NAME}" }`',
+          }
+        : {
+            message: `${show(value)} does not fit`,
+            fix: "write `all`, or a list of at least one column: `[id, name]`",
+          };
     }
     case "too_small":
-      return { message: `${show(value)} is too ${sizeWord(issue.origin, "short", "small")}`, fix: `give at least ${issue.minimum}` };
+      return {
+        message: `${show(value)} is too ${sizeWord(issue.origin, "short", "small")}`,
+        fix: `give at least ${issue.minimum}`,
+      };
     case "too_big":
-      return { message: `${show(value)} is too ${sizeWord(issue.origin, "long", "large")}`, fix: `give at most ${issue.maximum}` };
+      return {
+        message: `${show(value)} is too ${sizeWord(issue.origin, "long", "large")}`,
+        fix: `give at most ${issue.maximum}`,
+      };
     case "invalid_format":
       return { message: `${show(value)} does not fit`, fix: `write ${issue.message}` };
     default:
@@ -227,9 +245,17 @@ function explainOption(value: unknown, options: readonly string[]): { readonly m
 }
 
 function explainType(expected: string, value: unknown): { readonly message: string; readonly fix: string } {
-  const names: Readonly<Record<string, string>> = { object: "a block of keys", record: "a block of keys", array: "a list", int: "a whole number" };
+  const names: Readonly<Record<string, string>> = {
+    object: "a block of keys",
+    record: "a block of keys",
+    array: "a list",
+    int: "a whole number",
+  };
   const isPlain = typeof value === "number" || typeof value === "boolean";
-  const fix = expected === "string" && isPlain ? `put it in quotes: "${String(value)}"` : `write ${names[expected] ?? `a ${expected}`}`;
+  const fix =
+    expected === "string" && isPlain
+      ? `put it in quotes: "${String(value)}"`
+      : `write ${names[expected] ?? `a ${expected}`}`;
   return { message: `${show(value)} is not ${names[expected] ?? `a ${expected}`}`, fix };
 }
 
@@ -289,5 +315,7 @@ function alternatives(schema: unknown): readonly unknown[] {
 }
 
 function field(value: unknown, key: string): unknown {
-  return typeof value === "object" && value !== null ? new Map<string, unknown>(Object.entries(value)).get(key) : undefined;
+  return typeof value === "object" && value !== null
+    ? new Map<string, unknown>(Object.entries(value)).get(key)
+    : undefined;
 }

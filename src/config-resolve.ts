@@ -114,9 +114,13 @@ function resolveState({ file, environment, refuse }: Checking): StateConfig {
 }
 
 function resolvePrincipals({ file, refuse }: Checking): readonly PrincipalConfig[] {
-  refuseTwice(file.principals, (one) => one.name, (index, name) => {
-    refuse(["principals", index, "name"], `a principal ${name} is there already`, "give each principal its own name");
-  });
+  refuseTwice(
+    file.principals,
+    (one) => one.name,
+    (index, name) => {
+      refuse(["principals", index, "name"], `a principal ${name} is there already`, "give each principal its own name");
+    },
+  );
   const humans = file.principals.filter((one) => one.kind === "human").map((one) => one.name);
   return file.principals.map((one, index) => {
     if (one.kind === "human") {
@@ -133,9 +137,13 @@ function resolvePrincipals({ file, refuse }: Checking): readonly PrincipalConfig
 }
 
 function resolveResources({ file, environment, refuse }: Checking): readonly ResourceConfig[] {
-  refuseTwice(file.resources, (one) => one.name, (index, name) => {
-    refuse(["resources", index, "name"], `a resource ${name} is there already`, "give each resource its own name");
-  });
+  refuseTwice(
+    file.resources,
+    (one) => one.name,
+    (index, name) => {
+      refuse(["resources", index, "name"], `a resource ${name} is there already`, "give each resource its own name");
+    },
+  );
   const masked = new Set(file.masks.map((one) => one.label));
   return file.resources.map((one, index) => {
     const login = parseDatabaseUrl(one.url, environment.readReference);
@@ -146,11 +154,20 @@ function resolveResources({ file, environment, refuse }: Checking): readonly Res
       const at = ["resources", index, "labels", key];
       const [schema, table, column] = splitDottedName(key, 3) ?? [];
       if (schema === undefined || table === undefined || column === undefined) {
-        refuse(at, `\`${key}\` does not name a column`, "write schema.table.column, with double quotes around a part that has capitals", "key");
+        refuse(
+          at,
+          `\`${key}\` does not name a column`,
+          "write schema.table.column, with double quotes around a part that has capitals",
+          "key",
+        );
         return [];
       }
       if (!masked.has(label)) {
-        refuse(at, `no mask covers the label ${label}, so the column would be shown as it is`, `add { label: ${label}, operator: redact } under masks`);
+        refuse(
+          at,
+          `no mask covers the label ${label}, so the column would be shown as it is`,
+          `add { label: ${label}, operator: redact } under masks`,
+        );
       }
       return [{ schema, table, column, label }];
     });
@@ -159,9 +176,13 @@ function resolveResources({ file, environment, refuse }: Checking): readonly Res
 }
 
 function resolveMasks({ file, refuse }: Checking): readonly Mask[] {
-  refuseTwice(file.masks, (one) => one.label, (index, label) => {
-    refuse(["masks", index, "label"], `a mask for ${label} is there already`, "keep one mask for each label");
-  });
+  refuseTwice(
+    file.masks,
+    (one) => one.label,
+    (index, label) => {
+      refuse(["masks", index, "label"], `a mask for ${label} is there already`, "keep one mask for each label");
+    },
+  );
   const used = new Set(file.resources.flatMap((one) => Object.values(one.labels)));
   return file.masks.map((one, index) => {
     if (!used.has(one.label)) {
@@ -193,10 +214,14 @@ function maskOperator(mask: ConfigFile["masks"][number]): MaskOperator {
 
 function resolveGrants(checking: Checking): readonly GrantConfig[] {
   const { file, refuse, lineOf } = checking;
-  refuseTwice(file.grants, (one) => JSON.stringify([one.principal, one.resource, one.task.title]), (index) => {
-    const message = "a grant of this principal on this resource for this task is there already";
-    refuse(["grants", index, "task", "title"], message, "put both scopes into one grant, or name another task");
-  });
+  refuseTwice(
+    file.grants,
+    (one) => JSON.stringify([one.principal, one.resource, one.task.title]),
+    (index) => {
+      const message = "a grant of this principal on this resource for this task is there already";
+      refuse(["grants", index, "task", "title"], message, "put both scopes into one grant, or name another task");
+    },
+  );
   const principals = file.principals.map((one) => one.name);
   const humans = file.principals.filter((one) => one.kind === "human").map((one) => one.name);
   const resources = file.resources.map((one) => one.name);
@@ -205,7 +230,11 @@ function resolveGrants(checking: Checking): readonly GrantConfig[] {
     const check = (key: "principal" | "resource" | "onBehalfOf", known: readonly string[], what: string): void => {
       const name = one[key];
       if (name !== undefined && !known.includes(name)) {
-        refuse([...at, key], `there is no ${what} ${name}, so this grant can never match`, nameFix(name, known, `${what}s`));
+        refuse(
+          [...at, key],
+          `there is no ${what} ${name}, so this grant can never match`,
+          nameFix(name, known, `${what}s`),
+        );
       }
     };
     check("principal", principals, "principal");
@@ -237,36 +266,64 @@ function checkDeadline({ file, environment, refuse }: Checking, index: number): 
   }
   const principal = file.principals.find((one) => one.name === grant?.principal);
   if (principal !== undefined && principal.kind !== "human" && Date.parse(principal.expires) <= nowMs) {
-    refuse(["grants", index, "principal"], `the principal ${principal.name} has expired, so this grant can never match`, "renew the principal, or remove the grant");
+    refuse(
+      ["grants", index, "principal"],
+      `the principal ${principal.name} has expired, so this grant can never match`,
+      "renew the principal, or remove the grant",
+    );
   }
   return expiresAtMs;
 }
 
 function resolveTables({ file, refuse }: Checking, index: number): readonly TableGrant[] {
   const tables = file.grants[index]?.tables ?? [];
-  refuseTwice(tables, (one) => one.table, (position, table) => {
-    refuse(["grants", index, "tables", position, "table"], `${table} is there already`, "put verbs and columns of one table together");
-  });
+  refuseTwice(
+    tables,
+    (one) => one.table,
+    (position, table) => {
+      refuse(
+        ["grants", index, "tables", position, "table"],
+        `${table} is there already`,
+        "put verbs and columns of one table together",
+      );
+    },
+  );
   return tables.flatMap((one, position) => {
     const at = ["grants", index, "tables", position];
     const [schema, table] = splitDottedName(one.table, 2) ?? [];
     if (schema === undefined || table === undefined) {
-      refuse([...at, "table"], `\`${one.table}\` does not name a table`, "write schema.table, with double quotes around a part that has capitals");
+      refuse(
+        [...at, "table"],
+        `\`${one.table}\` does not name a table`,
+        "write schema.table, with double quotes around a part that has capitals",
+      );
       return [];
     }
-    refuseTwice(one.verbs, (verb) => verb, (which, verb) => {
-      refuse([...at, "verbs", which], `${verb} is there already`, "name each verb once");
-    });
+    refuseTwice(
+      one.verbs,
+      (verb) => verb,
+      (which, verb) => {
+        refuse([...at, "verbs", which], `${verb} is there already`, "name each verb once");
+      },
+    );
     if (one.columns !== "all") {
-      refuseTwice(one.columns, (column) => column, (which, column) => {
-        refuse([...at, "columns", which], `${column} is there already`, "name each column once");
-      });
+      refuseTwice(
+        one.columns,
+        (column) => column,
+        (which, column) => {
+          refuse([...at, "columns", which], `${column} is there already`, "name each column once");
+        },
+      );
     }
     return [{ schema, table, verbs: one.verbs, columns: one.columns }];
   });
 }
 
-function refuseTwice<T>(items: readonly T[], keyOf: (item: T) => string, refuse: (index: number, key: string) => void): void {
+function refuseTwice<T>(
+  items: readonly T[],
+  keyOf: (item: T) => string,
+  refuse: (index: number, key: string) => void,
+): void {
   const seen = new Set<string>();
   for (const [index, item] of items.entries()) {
     const key = keyOf(item);
@@ -282,5 +339,7 @@ function nameFix(name: string, known: readonly string[], what: string): string {
   if (near !== null) {
     return `did you mean ${near}?`;
   }
-  return known.length === 0 ? `there are no ${what} yet: add one` : `use one of the ${what}: ${known.slice(0, 20).join(", ")}`;
+  return known.length === 0
+    ? `there are no ${what} yet: add one`
+    : `use one of the ${what}: ${known.slice(0, 20).join(", ")}`;
 }

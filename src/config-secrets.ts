@@ -74,7 +74,8 @@ export async function ensureNodeSecrets(directory: string): Promise<readonly str
   const made: string[] = [];
   await makeDirectory(places.directory);
   await makeDirectory(places.keys);
-  const key = (): string => generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  const key = (): string =>
+    generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
   if (await writeNew(places.rightsKey, key)) {
     made.push(places.rightsKey);
   }

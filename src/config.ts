@@ -140,7 +140,10 @@ function readSmallFile(path: string, bytesMax: number): string | Refused {
       : readFileSync(path, "utf8");
   } catch {
     // Missing, a directory, or not ours to read: all three are answered with the same fix.
-    return { message: `${path} cannot be read`, fix: "make the file, or correct its path (relative to the configuration)" };
+    return {
+      message: `${path} cannot be read`,
+      fix: "make the file, or correct its path (relative to the configuration)",
+    };
   }
 }
 

@@ -123,7 +123,7 @@ async function* follow(connection: Connection, run: RunId, signal: AbortSignal):
 }
 
 function send(connection: Connection, route: Route, call: Call, signal: AbortSignal): Promise<IncomingMessage> {
-  const body = route.body === null ? null : Buffer.from(JSON.stringify(call.body ?? {}));
+  const body = route.method === "GET" ? null : Buffer.from(JSON.stringify(call.body ?? {}));
   return new Promise((settle, fail) => {
     const request = startRequest({
       host: connection.host,
@@ -140,7 +140,9 @@ function send(connection: Connection, route: Route, call: Call, signal: AbortSig
       },
     });
     request.once("response", settle);
-    request.once("error", (error) => fail(signal.aborted ? timedOut(connection, error) : connectionError(connection, error)));
+    request.once("error", (error) =>
+      fail(signal.aborted ? timedOut(connection, error) : connectionError(connection, error)),
+    );
     request.end(body ?? undefined);
   });
 }
@@ -202,7 +204,9 @@ function unreadable(why: string, cause?: unknown): SallyportError {
 }
 
 function timedOut({ host, port }: Connection, cause: unknown): SallyportError {
-  return new SallyportError("gateway.timeout", "gateway", `the gateway at ${host}:${port} did not answer in time`, { cause });
+  return new SallyportError("gateway.timeout", "gateway", `the gateway at ${host}:${port} did not answer in time`, {
+    cause,
+  });
 }
 
 function connectionError({ host, port }: Connection, cause: unknown): SallyportError {
@@ -213,5 +217,7 @@ function connectionError({ host, port }: Connection, cause: unknown): SallyportE
       nextStep: "start one: sallyport up",
     });
   }
-  return new SallyportError("gateway.lost", "gateway", `the connection to the gateway at ${host}:${port} broke`, { cause });
+  return new SallyportError("gateway.lost", "gateway", `the connection to the gateway at ${host}:${port} broke`, {
+    cause,
+  });
 }

@@ -31,8 +31,9 @@ export type RouteEntry =
 interface RouteBase {
   /** `:name` stands for a parameter of `params`. */
   readonly path: `/v1/${string}`;
-  readonly params: z.ZodObject | null;
-  readonly query: z.ZodObject | null;
+  readonly params: z.ZodObject;
+  readonly query: z.ZodObject;
+  readonly body: z.ZodObject;
   /** `stream`: NDJSON, one value of `response` a line, for as long as both sides stay. */
   readonly answer: "object" | "stream";
   readonly response: z.ZodType;
@@ -42,14 +43,12 @@ interface RouteBase {
 export interface ReadRoute extends RouteBase {
   readonly method: "GET";
   readonly changes: false;
-  readonly body: null;
 }
 
 /** Changes something, and says how that is recorded. A stream whose end ends something is one too. */
 export interface ChangeRoute extends RouteBase {
   readonly method: "GET" | "POST";
   readonly changes: true;
-  readonly body: z.ZodObject | null;
   readonly entry: RouteEntry;
 }
 
@@ -69,14 +68,20 @@ function id<P extends IdPrefix>(prefix: P): z.ZodType<IdTypes[P], string> {
 const name = z.string().min(1).max(63);
 const epochMs = z.int().min(0);
 const count = z.int().min(0);
-const place = z.strictObject({ host: z.string(), port: z.int().min(0).max(65_535) });
+const place = z.object({ host: z.string(), port: z.int().min(0).max(65_535) });
 
-const tableGrant = z.strictObject({
+const tableGrantShape = {
   schema: name,
   table: name,
-  verbs: z.array(z.enum(["select", "insert", "update", "delete"])).min(1).max(4),
+  verbs: z
+    .array(z.enum(["select", "insert", "update", "delete"]))
+    .min(1)
+    .max(4),
   columns: z.union([z.literal("all"), z.array(name).min(1).max(limits.columnsMax)]),
-});
+};
+/** What comes in must be known to the last key; what goes out loses what is not. */
+const tableGrantInput = z.strictObject(tableGrantShape);
+const tableGrant = z.object(tableGrantShape);
 
 const grantStates = ["pending", "active", "ended"] as const satisfies readonly GrantState[];
 
@@ -180,7 +185,7 @@ const addGrantInput = z.strictObject({
     purpose: z.string().trim().min(1).max(2000).optional(),
     ticket: z.string().trim().min(1).max(200).optional(),
   }),
-  tables: z.array(tableGrant).min(1).max(200),
+  tables: z.array(tableGrantInput).min(1).max(200),
   lifetimeMs: z.int().min(1000).max(limits.grantLifetimeMsMax),
 }) satisfies z.ZodType<AddGrantInput>;
 
@@ -202,7 +207,7 @@ const closeCallInput = z.strictObject({
   bytes: count,
 }) satisfies z.ZodType<CloseCallInput>;
 
-const nothing = z.object({});
+const nothing = z.strictObject({});
 const ofRun = z.object({ run: id("run") });
 
 /** Every route there is. */
@@ -211,9 +216,9 @@ export const routes = {
     method: "GET",
     path: "/v1/status",
     changes: false,
-    params: null,
-    query: null,
-    body: null,
+    params: nothing,
+    query: nothing,
+    body: nothing,
     answer: "object",
     response: statusView,
   },
@@ -222,8 +227,8 @@ export const routes = {
     path: "/v1/grants",
     changes: true,
     entry: { type: "change.intent", kind: "grant.add" },
-    params: null,
-    query: null,
+    params: nothing,
+    query: nothing,
     body: addGrantInput,
     answer: "object",
     response: addedGrant,
@@ -232,9 +237,9 @@ export const routes = {
     method: "GET",
     path: "/v1/grants",
     changes: false,
-    params: null,
+    params: nothing,
     query: z.strictObject({ state: z.enum(grantStates).optional() }),
-    body: null,
+    body: nothing,
     answer: "object",
     response: z.object({ grants: z.array(grantView) }),
   },
@@ -244,7 +249,7 @@ export const routes = {
     changes: true,
     entry: { type: "change.intent", kind: "grant.revoke" },
     params: z.object({ grant: id("grt") }),
-    query: null,
+    query: nothing,
     body: reason,
     answer: "object",
     response: grantView,
@@ -253,9 +258,9 @@ export const routes = {
     method: "GET",
     path: "/v1/sessions",
     changes: false,
-    params: null,
-    query: null,
-    body: null,
+    params: nothing,
+    query: nothing,
+    body: nothing,
     answer: "object",
     response: z.object({ sessions: z.array(sessionView) }),
   },
@@ -264,8 +269,8 @@ export const routes = {
     path: "/v1/runs",
     changes: true,
     entry: { type: "change.intent", kind: "run.start" },
-    params: null,
-    query: null,
+    params: nothing,
+    query: nothing,
     body: startRunInput,
     answer: "object",
     response: startedRun,
@@ -276,7 +281,7 @@ export const routes = {
     changes: true,
     entry: { type: "call.intent" },
     params: ofRun,
-    query: null,
+    query: nothing,
     body: openCallInput,
     answer: "object",
     response: z.object({ callId: id("call") }),
@@ -287,7 +292,7 @@ export const routes = {
     changes: true,
     entry: { type: "call.outcome" },
     params: z.object({ run: id("run"), call: id("call") }),
-    query: null,
+    query: nothing,
     body: closeCallInput,
     answer: "object",
     response: nothing,
@@ -299,8 +304,8 @@ export const routes = {
     changes: true,
     entry: { type: "change.intent", kind: "run.end" },
     params: ofRun,
-    query: null,
-    body: null,
+    query: nothing,
+    body: nothing,
     answer: "stream",
     response: runEvent,
   },
@@ -310,24 +315,11 @@ export const routes = {
     changes: true,
     entry: { type: "change.intent", kind: "run.end" },
     params: ofRun,
-    query: null,
+    query: nothing,
     body: reason,
     answer: "object",
     response: nothing,
   },
 } as const satisfies Record<string, Route>;
 
-export type Routes = typeof routes;
-export type RouteName = keyof Routes;
-
-type Parsed<S> = S extends z.ZodType ? z.output<S> : null;
-
-/** What a handler of a route gets, checked. */
-export interface RouteRequest<N extends RouteName> {
-  readonly params: Parsed<Routes[N]["params"]>;
-  readonly query: Parsed<Routes[N]["query"]>;
-  readonly body: Parsed<Routes[N]["body"]>;
-}
-
-/** What a route answers: one value, or each line of its stream. */
-export type RouteResponse<N extends RouteName> = z.output<Routes[N]["response"]>;
+export type RouteName = keyof typeof routes;

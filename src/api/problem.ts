@@ -87,7 +87,10 @@ const titles: Readonly<Record<Whose, string>> = {
 };
 
 /** Makes the problem of any failure. `internal` is true when its message was withheld: it then belongs in the log. */
-export function problemOf(error: unknown, requestId: string): { readonly problem: Problem; readonly internal: boolean } {
+export function problemOf(
+  error: unknown,
+  requestId: string,
+): { readonly problem: Problem; readonly internal: boolean } {
   if (!(error instanceof SallyportError) || error instanceof InvariantError) {
     const problem: Problem = {
       type: "urn:sallyport:error:internal",

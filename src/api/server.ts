@@ -5,12 +5,10 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { once } from "node:events";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import type { z } from "zod";
 import type { ControlPlane } from "#domain/control.ts";
 import { SallyportError } from "#domain/errors.ts";
 import { limits } from "#domain/limits.ts";
-import { type Route, type RouteName, routes } from "./contract.ts";
-import { bindHandlers } from "./handlers.ts";
+import { type BoundRoute, type RawRequest, bindRoutes } from "./handlers.ts";
 import { problemMediaType, problemOf } from "./problem.ts";
 
 /** A request that was turned away before it was read. */
@@ -80,11 +78,8 @@ export async function startControlServer(options: ControlServerOptions): Promise
   app.setNotFoundHandler((request, reply) =>
     sendProblem(reply, clientError("request.route", "there is no such route"), request.id, options),
   );
-  const handlers = bindHandlers(options.control);
-  for (const name of routeNames) {
-    // Each handler takes what its own route's schemas give out; `parseRequest` runs exactly those, so the types meet again there.
-    const handle = handlers[name] as (request: ParsedRequest, signal: AbortSignal) => unknown;
-    register(app, routes[name], handle, streams.signal, options);
+  for (const bound of Object.values(bindRoutes(options.control))) {
+    register(app, bound, streams.signal, options);
   }
   const port = await listen(app, options);
   for (const host of [options.host, "127.0.0.1", "localhost", "[::1]"]) {
@@ -95,19 +90,10 @@ export async function startControlServer(options: ControlServerOptions): Promise
   return { host: options.host, port, close, [Symbol.asyncDispose]: close };
 }
 
-// The keys of a constant object are its keys: `Object.keys` only does not say so.
-const routeNames = Object.keys(routes) as readonly RouteName[];
-
 interface Gate {
   readonly tokenHash: Buffer;
   readonly hosts: Set<string>;
   readonly onRefused: ControlServerOptions["onRefused"];
-}
-
-interface ParsedRequest {
-  readonly params: unknown;
-  readonly query: unknown;
-  readonly body: unknown;
 }
 
 /** @throws SallyportError `request.host`, `request.origin` or `request.token`, after saying so to `onRefused`. */
@@ -127,7 +113,11 @@ function admit(request: FastifyRequest, gate: Gate): void {
   const token = /^Bearer ([A-Za-z0-9_-]{1,200})$/.exec(headers.authorization ?? "")?.[1] ?? "";
   // Both sides are hashes of equal length: the time taken says nothing about the token.
   if (!timingSafeEqual(sha256(token), gate.tokenHash) || token === "") {
-    refuse("request.token", "the request does not carry the node's control token", "run it as the account that runs the gateway, with the same configuration");
+    refuse(
+      "request.token",
+      "the request does not carry the node's control token",
+      "run it as the account that runs the gateway, with the same configuration",
+    );
   }
 }
 
@@ -135,46 +125,18 @@ function sha256(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }
 
-function register(
-  app: FastifyInstance,
-  route: Route,
-  handle: (request: ParsedRequest, signal: AbortSignal) => unknown,
-  closing: AbortSignal,
-  options: ControlServerOptions,
-): void {
+function register(app: FastifyInstance, bound: BoundRoute, closing: AbortSignal, options: ControlServerOptions): void {
   app.route({
-    method: route.method,
-    url: route.path,
+    method: bound.route.method,
+    url: bound.route.path,
     handler: async (request, reply) => {
-      const parsed = parseRequest(route, request);
-      if (route.answer === "object") {
-        const answer = await handle(parsed, closing);
-        return reply.send(route.response.parse(answer));
+      const raw: RawRequest = { params: request.params, query: request.query, body: request.body };
+      if (bound.answer === "object") {
+        return reply.send(await bound.handle(raw));
       }
-      return sendStream(reply, (signal) => handle(parsed, signal), route, { closing, requestId: request.id, options });
+      return sendStream(reply, (signal) => bound.handle(raw, signal), { closing, requestId: request.id, options });
     },
   });
-}
-
-/** @throws SallyportError `request.invalid` that names each part and what is wrong with it, never its value. */
-function parseRequest(route: Route, request: FastifyRequest): ParsedRequest {
-  return {
-    params: parsePart("path", route.params, request.params),
-    query: parsePart("query", route.query, request.query),
-    body: parsePart("body", route.body, request.body),
-  };
-}
-
-function parsePart(part: string, schema: z.ZodType | null, value: unknown): unknown {
-  if (schema === null) {
-    return null;
-  }
-  const parsed = schema.safeParse(value ?? {});
-  if (parsed.success) {
-    return parsed.data;
-  }
-  const issues = parsed.error.issues.slice(0, 5).map((issue) => `${[part, ...issue.path].join(".")}: ${issue.message}`);
-  throw clientError("request.invalid", issues.join("; "));
 }
 
 interface StreamSurroundings {
@@ -186,22 +148,20 @@ interface StreamSurroundings {
 /** NDJSON. The first value is waited for before anything is sent, so that a refusal is still a problem with its status. */
 async function sendStream(
   reply: FastifyReply,
-  open: (signal: AbortSignal) => unknown,
-  route: Route,
+  open: (signal: AbortSignal) => AsyncIterable<unknown>,
   { closing, requestId, options }: StreamSurroundings,
 ): Promise<FastifyReply> {
   const gone = new AbortController();
   const { raw } = reply;
   raw.once("close", () => gone.abort());
   const signal = AbortSignal.any([gone.signal, closing]);
-  // `Handlers` gives every stream route an async iterable.
-  const iterator = (open(signal) as AsyncIterable<unknown>)[Symbol.asyncIterator]();
+  const iterator = open(signal)[Symbol.asyncIterator]();
   const ended = new Promise<{ readonly done: true }>((settle) => {
     signal.addEventListener("abort", () => settle({ done: true }), { once: true });
   });
   const next = async (): Promise<{ readonly line: string } | null> => {
     const step = await Promise.race([iterator.next(), ended]);
-    return step.done === true ? null : { line: `${JSON.stringify(route.response.parse(step.value))}\n` };
+    return step.done === true ? null : { line: `${JSON.stringify(step.value)}\n` };
   };
   try {
     let event = await next();
@@ -255,7 +215,12 @@ function translate(error: unknown): unknown {
   }
 }
 
-function sendProblem(reply: FastifyReply, error: unknown, requestId: string, options: ControlServerOptions): FastifyReply {
+function sendProblem(
+  reply: FastifyReply,
+  error: unknown,
+  requestId: string,
+  options: ControlServerOptions,
+): FastifyReply {
   const { problem, internal } = problemOf(error, requestId);
   if (internal) {
     options.onInternalError(error, requestId);

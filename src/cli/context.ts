@@ -15,7 +15,11 @@ export function configFile(options: CommonOptions, io: CliIo): string {
  * Runs `work` with a client of the gateway that the configuration names.
  * @throws SallyportError `config.missing`, `config.invalid`, `secret.…`, `gateway.not-running` and what the gateway answers.
  */
-export async function withGateway<T>(options: CommonOptions, io: CliIo, work: (client: ControlClient) => Promise<T>): Promise<T> {
+export async function withGateway<T>(
+  options: CommonOptions,
+  io: CliIo,
+  work: (client: ControlClient) => Promise<T>,
+): Promise<T> {
   const [{ loadControlPlace }, { loadControlToken }, { createControlClient }] = await Promise.all([
     import("#config-place.ts"),
     import("#config-secrets.ts"),

@@ -28,7 +28,11 @@ interface Answer {
 }
 
 /** Looks at one database: `provisioner` for a resource, `state` for the state store. */
-export async function examineDatabase(area: string, login: DatabaseLogin, use: "provisioner" | "state"): Promise<readonly Finding[]> {
+export async function examineDatabase(
+  area: string,
+  login: DatabaseLogin,
+  use: "provisioner" | "state",
+): Promise<readonly Finding[]> {
   const { Client } = await import("pg");
   const place = `${login.host}:${login.port}/${login.database}`;
   const client = new Client({
@@ -51,7 +55,7 @@ export async function examineDatabase(area: string, login: DatabaseLogin, use: "
     if (answer === undefined) {
       return [failure(area, `${place} does not know its own role`, "look at the server's log")];
     }
-    return judge(area, place, login.user, use, answer, answer.now_ms - (beforeMs + Date.now()) / 2);
+    return judge({ area, place, user: login.user, use, answer, skewMs: answer.now_ms - (beforeMs + Date.now()) / 2 });
   } catch (error) {
     const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "no answer";
     return [failure(area, `${place} cannot be reached (${code})`, fixOfConnection(code))];
@@ -76,23 +80,44 @@ function fixOfConnection(code: string): string {
   }
 }
 
-function judge(area: string, place: string, user: string, use: "provisioner" | "state", answer: Answer, skewMs: number): readonly Finding[] {
+interface Seen {
+  readonly area: string;
+  readonly place: string;
+  readonly user: string;
+  readonly use: "provisioner" | "state";
+  readonly answer: Answer;
+  readonly skewMs: number;
+}
+
+function judge({ area, place, user, use, answer, skewMs }: Seen): readonly Finding[] {
   const findings: Finding[] = [{ area, verdict: "ok", found: `${place}: PostgreSQL ${answer.version}`, fix: null }];
   const role = `"${user.replaceAll('"', '""')}"`;
   if (answer.number < 150_000) {
-    findings.push(warning(area, `PostgreSQL ${answer.version} is older than 15, which is tested`, "use PostgreSQL 15 or newer"));
+    findings.push(
+      warning(area, `PostgreSQL ${answer.version} is older than 15, which is tested`, "use PostgreSQL 15 or newer"),
+    );
   }
   if (answer.replica) {
     findings.push(failure(area, `${place} is a replica: no role can be made there`, "name the primary server"));
   }
   if (!answer.creates) {
-    findings.push(failure(area, `${user} may not create schemas in the database`, `grant create on database … to ${role}`));
+    findings.push(
+      failure(area, `${user} may not create schemas in the database`, `grant create on database … to ${role}`),
+    );
   }
   if (use === "provisioner" && !answer.superuser && !answer.createrole) {
-    findings.push(failure(area, `${user} may not make roles, so no grant can be given`, `alter role ${role} createrole`));
+    findings.push(
+      failure(area, `${user} may not make roles, so no grant can be given`, `alter role ${role} createrole`),
+    );
   }
   if (use === "provisioner" && answer.superuser) {
-    findings.push(warning(area, `${user} is a superuser, which is more than the provisioner needs`, "make a role with CREATEROLE for it, as docs/configuration.md says"));
+    findings.push(
+      warning(
+        area,
+        `${user} is a superuser, which is more than the provisioner needs`,
+        "make a role with CREATEROLE for it, as docs/configuration.md says",
+      ),
+    );
   }
   const skew = `its clock is ${(Math.abs(skewMs) / 1000).toFixed(1)} s ${skewMs > 0 ? "ahead of" : "behind"} this machine's`;
   const fix = "synchronise both clocks (NTP): a grant's role ends by the database's clock";

@@ -33,8 +33,8 @@ export async function doctor(options: CommonOptions, io: CliIo, output: Output):
   findings.push(...found);
   if (places !== null) {
     findings.push(...(await examineSecrets(places)));
-    const status = await examineGateway(options, io, findings);
-    if (status === null && config !== null) {
+    const { status, isRunning } = await examineGateway(options, io, findings);
+    if (!isRunning && config !== null) {
       findings.push(...(await examinePort("port", "postgres", config.listen.postgres)));
       findings.push(...(await examinePort("port", "control", config.listen.control)));
     }
@@ -63,7 +63,12 @@ export function examineRuntime(version: string): Finding {
   const isNew = Number(version.split(".")[0]) >= nodeMajorMin;
   return isNew
     ? { area: "runtime", verdict: "ok", found: `Node.js ${version}`, fix: null }
-    : { area: "runtime", verdict: "failure", found: `Node.js ${version} is too old`, fix: `install Node.js ${nodeMajorMin}, or start through bin/sallyport.mjs, which brings it` };
+    : {
+        area: "runtime",
+        verdict: "failure",
+        found: `Node.js ${version} is too old`,
+        fix: `install Node.js ${nodeMajorMin}, or start through bin/sallyport.mjs, which brings it`,
+      };
 }
 
 interface ConfigFindings {
@@ -76,7 +81,11 @@ function examineConfig(file: string, io: CliIo): ConfigFindings {
   try {
     const config = loadConfig(file, { environment: io.environment, nowMs: Date.now() });
     const found = `${file}: ${config.resources.length} resources, ${config.principals.length} principals, ${config.grants.length} grants`;
-    return { config, places: nodePlaces(config.directory), found: [{ area: "config", verdict: "ok", found, fix: null }] };
+    return {
+      config,
+      places: nodePlaces(config.directory),
+      found: [{ area: "config", verdict: "ok", found, fix: null }],
+    };
   } catch (error) {
     return { config: null, places: placesOf(file), found: problemsOf(error) };
   }
@@ -97,8 +106,13 @@ function problemsOf(error: unknown): readonly Finding[] {
     throw error;
   }
   if ("problems" in error && Array.isArray(error.problems)) {
-    const problems: readonly { readonly line: number; readonly column: number; readonly path: string; readonly message: string; readonly fix: string }[] =
-      error.problems;
+    const problems: readonly {
+      readonly line: number;
+      readonly column: number;
+      readonly path: string;
+      readonly message: string;
+      readonly fix: string;
+    }[] = error.problems;
     return problems.map((one) => ({
       area: "config",
       verdict: "failure",
@@ -114,40 +128,85 @@ async function examineSecrets(places: NodePlaces): Promise<readonly Finding[]> {
   const files = [places.controlToken];
   const names = await readdir(places.keys, { recursive: true }).catch(() => null);
   if (names === null) {
-    return [{ area: "keys", verdict: "failure", found: `${places.keys} cannot be read`, fix: "run `sallyport init`, as the account that runs the gateway" }];
+    return [
+      {
+        area: "keys",
+        verdict: "failure",
+        found: `${places.keys} cannot be read`,
+        fix: "run `sallyport init`, as the account that runs the gateway",
+      },
+    ];
   }
   files.push(...names.filter((name) => !name.endsWith("verifier.key")).map((name) => join(places.keys, name)));
   for (const path of files) {
     const info = await stat(path).catch(() => null);
     if (info === null) {
-      findings.push({ area: "keys", verdict: "failure", found: `${path} is missing`, fix: "run `sallyport init`: it makes what is missing" });
+      findings.push({
+        area: "keys",
+        verdict: "failure",
+        found: `${path} is missing`,
+        fix: "run `sallyport init`: it makes what is missing",
+      });
     } else if ((info.mode & 0o077) !== 0) {
       const mode = (info.mode & 0o777).toString(8);
       const fix = `chmod ${info.isDirectory() ? "700" : "600"} ${path}`;
-      findings.push({ area: "keys", verdict: "failure", found: `${path} is open to other accounts (mode ${mode})`, fix });
+      findings.push({
+        area: "keys",
+        verdict: "failure",
+        found: `${path} is open to other accounts (mode ${mode})`,
+        fix,
+      });
     } else if (process.getuid !== undefined && info.uid !== process.getuid()) {
-      findings.push({ area: "keys", verdict: "warning", found: `${path} belongs to account ${info.uid}`, fix: "run as the account that runs the gateway" });
+      findings.push({
+        area: "keys",
+        verdict: "warning",
+        found: `${path} belongs to account ${info.uid}`,
+        fix: "run as the account that runs the gateway",
+      });
     }
   }
   if (!names.includes(relative(places.keys, places.rightsKey))) {
-    findings.push({ area: "keys", verdict: "failure", found: `${places.rightsKey} is missing`, fix: "restore it from a copy; without one, run `sallyport init` with a new state store" });
+    findings.push({
+      area: "keys",
+      verdict: "failure",
+      found: `${places.rightsKey} is missing`,
+      fix: "restore it from a copy; without one, run `sallyport init` with a new state store",
+    });
   }
-  return findings.length > 0 ? findings : [{ area: "keys", verdict: "ok", found: `${files.length} files in ${places.directory}, closed to others`, fix: null }];
+  return findings.length > 0
+    ? findings
+    : [
+        {
+          area: "keys",
+          verdict: "ok",
+          found: `${files.length} files in ${places.directory}, closed to others`,
+          fix: null,
+        },
+      ];
 }
 
-async function examineGateway(options: CommonOptions, io: CliIo, findings: Finding[]): Promise<StatusView | null> {
+interface GatewayFindings {
+  /** Null when it is not running, or does not answer us. */
+  readonly status: StatusView | null;
+  readonly isRunning: boolean;
+}
+
+async function examineGateway(options: CommonOptions, io: CliIo, findings: Finding[]): Promise<GatewayFindings> {
+  const area = "gateway";
   try {
     const status = await withGateway(options, io, (client) => client.status());
     const found = `running, version ${status.version}, ${status.liveSessions} live sessions`;
-    findings.push({ area: "gateway", verdict: "ok", found, fix: null });
-    return status;
+    findings.push({ area, verdict: "ok", found, fix: null });
+    return { status, isRunning: true };
   } catch (error) {
     if (!(error instanceof SallyportError)) {
       throw error;
     }
-    const isDown = error.code === "gateway.not-running";
-    findings.push({ area: "gateway", verdict: isDown ? "ok" : "failure", found: isDown ? "not running" : error.message, fix: isDown ? "sallyport up" : error.nextStep });
-    return null;
+    // Without a token it was not asked, and the look at the ports tells whether something is there.
+    const isDown = error.code === "gateway.not-running" || error.code.startsWith("secret.");
+    const found = error.code === "gateway.not-running" ? "not running" : error.message;
+    findings.push({ area, verdict: isDown ? "ok" : "failure", found, fix: error.nextStep });
+    return { status: null, isRunning: !isDown };
   }
 }
 
@@ -161,11 +220,20 @@ async function examinePort(area: string, name: string, { host, port }: Address):
   return [
     code === null
       ? { area, verdict: "ok", found: `${place} is free`, fix: null }
-      : { area, verdict: "failure", found: `${place} cannot be had (${code})`, fix: `stop the program that has it, or change listen.${name}` },
+      : {
+          area,
+          verdict: "failure",
+          found: `${place} cannot be had (${code})`,
+          fix: `stop the program that has it, or change listen.${name}`,
+        },
   ];
 }
 
-async function examineDatabases(config: Config | null, status: StatusView | null, output: Output): Promise<readonly Finding[]> {
+async function examineDatabases(
+  config: Config | null,
+  status: StatusView | null,
+  output: Output,
+): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   // What the running gateway found by its own trial; it knows more than a look from here.
   for (const one of status?.resources ?? []) {
@@ -173,9 +241,21 @@ async function examineDatabases(config: Config | null, status: StatusView | null
     findings.push(
       one.state === "ready"
         ? { area, verdict: "ok", found: `${one.target} is ready`, fix: null }
-        : { area, verdict: "warning", found: `${one.target} is not ready, or nobody has needed it yet`, fix: "see the findings below" },
+        : {
+            area,
+            verdict: "warning",
+            found: `${one.target} is not ready, or nobody has needed it yet`,
+            fix: "see the findings below",
+          },
     );
-    findings.push(...one.findings.map((text): Finding => ({ area, verdict: "warning", found: text, fix: "revoke it from PUBLIC in the database, as docs/configuration.md says" })));
+    findings.push(
+      ...one.findings.map((text): Finding => ({
+        area,
+        verdict: "warning",
+        found: text,
+        fix: "revoke it from PUBLIC in the database, as docs/configuration.md says",
+      })),
+    );
   }
   if (config === null) {
     return findings;
@@ -188,7 +268,12 @@ async function examineDatabases(config: Config | null, status: StatusView | null
   if (config.state.kind === "server") {
     findings.push(...(await examineDatabase("state", config.state.login, "state")));
   } else {
-    findings.push({ area: "state", verdict: "ok", found: "an embedded PostgreSQL, on loopback without TLS", fix: null });
+    findings.push({
+      area: "state",
+      verdict: "ok",
+      found: "an embedded PostgreSQL, on loopback without TLS",
+      fix: null,
+    });
   }
   return findings;
 }
@@ -198,8 +283,22 @@ async function examineLedger(places: NodePlaces, status: StatusView | null): Pro
   if (status !== null) {
     const { ledger } = status;
     return ledger.state === "open"
-      ? [{ area, verdict: "ok", found: `${ledger.size} entries, ${ledger.checkpointSize} under the newest checkpoint`, fix: null }]
-      : [{ area, verdict: "failure", found: `it is ${ledger.state}: ${ledger.failure ?? "nothing passes"}`, fix: "free the disk or mend it, and start the gateway again" }];
+      ? [
+          {
+            area,
+            verdict: "ok",
+            found: `${ledger.size} entries, ${ledger.checkpointSize} under the newest checkpoint`,
+            fix: null,
+          },
+        ]
+      : [
+          {
+            area,
+            verdict: "failure",
+            found: `it is ${ledger.state}: ${ledger.failure ?? "nothing passes"}`,
+            fix: "free the disk or mend it, and start the gateway again",
+          },
+        ];
   }
   const checkpoint = await stat(join(places.ledger, "checkpoint")).catch(() => null);
   if (checkpoint === null) {
@@ -212,10 +311,19 @@ async function examineLedger(places: NodePlaces, status: StatusView | null): Pro
   try {
     const { readLedger } = await import("#ledger/reader.ts");
     const ledger = await readLedger(places.ledger);
-    return [{ area, verdict: "ok", found: `${ledger.size} entries (readable; \`sallyport ledger verify\` checks them)`, fix: null }];
+    return [
+      {
+        area,
+        verdict: "ok",
+        found: `${ledger.size} entries (readable; \`sallyport ledger verify\` checks them)`,
+        fix: null,
+      },
+    ];
   } catch (error) {
     const found = error instanceof SallyportError ? error.message : `${places.ledger} cannot be read`;
-    return [{ area, verdict: "failure", found, fix: "look at it with `sallyport ledger verify`, and restore it from a copy" }];
+    return [
+      { area, verdict: "failure", found, fix: "look at it with `sallyport ledger verify`, and restore it from a copy" },
+    ];
   }
 }
 

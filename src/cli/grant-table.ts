@@ -16,17 +16,26 @@ function isVerb(text: string): text is TableVerb {
 export function parseTableOption(text: string): TableGrant {
   const match = /^((?:"(?:[^"]|"")*"|[^":])+):([^:]*):(.+)$/s.exec(text);
   if (match === null) {
-    throw usageError(`--table ${text} does not have three parts`, "write schema.table:verbs:columns, such as public.customers:select:id,name or …:select:all");
+    throw usageError(
+      `--table ${text} does not have three parts`,
+      "write schema.table:verbs:columns, such as public.customers:select:id,name or …:select:all",
+    );
   }
   const [, name = "", verbList = "", columnList = ""] = match;
   const [schema, table] = splitDottedName(name, 2) ?? [];
   if (schema === undefined || table === undefined) {
-    throw usageError(`${name} does not name a table`, 'write schema.table, with double quotes around a part that has capitals: \'public."Orders"\'');
+    throw usageError(
+      `${name} does not name a table`,
+      "write schema.table, with double quotes around a part that has capitals: 'public.\"Orders\"'",
+    );
   }
   const wanted = verbList.split(",").map((verb) => verb.trim());
   const unknown = wanted.find((verb) => !isVerb(verb));
   if (unknown !== undefined) {
-    throw usageError(unknown === "" ? `--table ${name} has no verb` : `${unknown} is not a verb`, `use ${verbs.join(", ")}`);
+    throw usageError(
+      unknown === "" ? `--table ${name} has no verb` : `${unknown} is not a verb`,
+      `use ${verbs.join(", ")}`,
+    );
   }
   return { schema, table, verbs: [...new Set(wanted.filter(isVerb))], columns: parseColumns(name, columnList) };
 }
@@ -35,7 +44,9 @@ function parseColumns(name: string, text: string): "all" | readonly string[] {
   if (text === "all") {
     return "all";
   }
-  const columns = (text.match(/"(?:[^"]|"")*"|[^,]+|(?<=,|^)(?=,|$)/g) ?? []).map((part) => splitDottedName(part.trim(), 1)?.[0]);
+  const columns = (text.match(/"(?:[^"]|"")*"|[^,]+|(?<=,|^)(?=,|$)/g) ?? []).map(
+    (part) => splitDottedName(part.trim(), 1)?.[0],
+  );
   const known = columns.filter((column) => column !== undefined);
   if (known.length === 0 || known.length !== columns.length) {
     throw usageError(`--table ${name} has a column that is no name`, "write names with commas between, or `all`");

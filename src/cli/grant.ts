@@ -67,9 +67,14 @@ function readInput(options: GrantAddOptions): AddGrantInput {
     throw usageError(`--for ${options.for} is longer than a grant may live`, "use at most 30d, and renew it then");
   }
   const tables = options.table.map(parseTableOption);
-  const twice = tables.find((one, index) => tables.findIndex((other) => other.schema === one.schema && other.table === one.table) !== index);
+  const twice = tables.find(
+    (one, index) => tables.findIndex((other) => other.schema === one.schema && other.table === one.table) !== index,
+  );
   if (twice !== undefined) {
-    throw usageError(`--table names ${twice.schema}.${twice.table} twice`, "put verbs and columns of one table together");
+    throw usageError(
+      `--table names ${twice.schema}.${twice.table} twice`,
+      "put verbs and columns of one table together",
+    );
   }
   return {
     principal: options.principal,
@@ -106,7 +111,9 @@ export async function grantList(
     one.principal,
     one.resource,
     one.tables.map((each) => `${each.schema}.${each.table}`).join(","),
-    one.end === null ? `${one.state}, ends ${relativeTime(one.expiresAtMs, nowMs)}` : `${one.end.how} ${relativeTime(one.end.atMs, nowMs)}`,
+    one.end === null
+      ? `${one.state}, ends ${relativeTime(one.expiresAtMs, nowMs)}`
+      : `${one.end.how} ${relativeTime(one.end.atMs, nowMs)}`,
     String(one.liveSessions),
     one.task,
   ]);
@@ -161,7 +168,9 @@ function findByPrefix(grants: readonly GrantView[], prefix: string): GrantView {
   const living = fitting.filter((one) => one.state !== "ended");
   const [first, second] = exact === undefined ? (living.length > 0 ? living : fitting) : [exact];
   if (first === undefined) {
-    throw new SallyportError("grant.unknown", "client", `no grant's id starts with ${clean(prefix)}`, { nextStep: "sallyport grant ls --all" });
+    throw new SallyportError("grant.unknown", "client", `no grant's id starts with ${clean(prefix)}`, {
+      nextStep: "sallyport grant ls --all",
+    });
   }
   if (second !== undefined) {
     const candidates = fitting.slice(0, 5).map((one) => one.id);

@@ -22,7 +22,12 @@ interface MadeFile {
 const dayMs = 24 * 3600 * 1000;
 
 /** `sallyport init`: `{directory, files: [{path, what, kept}], dryRun, next: string[]}`. Nothing that exists is changed. */
-export async function init(options: InitOptions & CommonOptions, _io: CliIo, output: Output, [where = "."]: readonly string[]): Promise<number> {
+export async function init(
+  options: InitOptions & CommonOptions,
+  _io: CliIo,
+  output: Output,
+  [where = "."]: readonly string[],
+): Promise<number> {
   const directory = resolve(where);
   const name = options.name ?? nodeName(hostname());
   if (!/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name)) {
@@ -31,19 +36,36 @@ export async function init(options: InitOptions & CommonOptions, _io: CliIo, out
   const isDry = options.dryRun === true;
   const { configJsonSchema } = await import("#config-schema.ts");
   const nowMs = Date.now();
-  const text = configTemplate({ name, grantExpires: isoDay(nowMs + 7 * dayMs), principalExpires: isoDay(nowMs + 180 * dayMs) });
+  const text = configTemplate({
+    name,
+    grantExpires: isoDay(nowMs + 7 * dayMs),
+    principalExpires: isoDay(nowMs + 180 * dayMs),
+  });
   const places = nodePlaces(join(directory, ".sallyport"));
   if (!isDry) {
     await mkdir(directory, { recursive: true });
   }
   const files: MadeFile[] = [
     await place(join(directory, "sallyport.yaml"), "the configuration", text, isDry),
-    await place(join(directory, "sallyport.schema.json"), "what editors check the configuration with", configJsonSchema(), isDry),
+    await place(
+      join(directory, "sallyport.schema.json"),
+      "what editors check the configuration with",
+      configJsonSchema(),
+      isDry,
+    ),
   ];
   const made = isDry ? [] : await ensureNodeSecrets(places.directory);
   files.push(
-    { path: places.rightsKey, what: "signs the rows that give rights (keep it secret, 0600)", kept: await isKept(places.rightsKey, made, isDry) },
-    { path: places.controlToken, what: "lets the command line in (keep it secret, 0600)", kept: await isKept(places.controlToken, made, isDry) },
+    {
+      path: places.rightsKey,
+      what: "signs the rows that give rights (keep it secret, 0600)",
+      kept: await isKept(places.rightsKey, made, isDry),
+    },
+    {
+      path: places.controlToken,
+      what: "lets the command line in (keep it secret, 0600)",
+      kept: await isKept(places.controlToken, made, isDry),
+    },
     await place(join(places.directory, ".gitignore"), "keeps keys and state out of git", "*\n", isDry),
   );
   const next = [where === "." ? "sallyport up" : `sallyport up -c ${join(where, "sallyport.yaml")}`];
@@ -90,7 +112,11 @@ async function exists(path: string): Promise<boolean> {
 
 /** The machine's name as far as it can name a node. */
 function nodeName(machine: string): string {
-  const name = (machine.split(".")[0] ?? "").toLowerCase().replaceAll(/[^a-z0-9-]/g, "").replace(/^-+/, "").slice(0, 63);
+  const name = (machine.split(".")[0] ?? "")
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9-]/g, "")
+    .replace(/^-+/, "")
+    .slice(0, 63);
   return name === "" ? "gateway" : name;
 }
 

@@ -28,7 +28,9 @@ export async function ledgerStatus(options: CommonOptions, io: CliIo, output: Ou
   return ledger.state === "failed" ? exitCodes.failure : exitCodes.ok;
 }
 
-async function readOffline(directory: string): Promise<Omit<LedgerView, "verifierKey"> & { readonly verifierKey: string | null }> {
+async function readOffline(
+  directory: string,
+): Promise<Omit<LedgerView, "verifierKey"> & { readonly verifierKey: string | null }> {
   const { readLedger } = await import("#ledger/reader.ts");
   const { checkpoint, size } = await readLedger(directory);
   const verifierKey = await readFile(join(directory, "../keys/verifier.key"), "utf8").catch(() => null);
@@ -80,7 +82,9 @@ export async function ledgerVerify(
 async function readKey(options: LedgerVerifyOptions): Promise<string> {
   if ((options.key === undefined) === (options.keyFile === undefined)) {
     throw usageError(
-      options.key === undefined ? "no key was given, and one found next to the ledger would prove nothing" : "two keys were given",
+      options.key === undefined
+        ? "no key was given, and one found next to the ledger would prove nothing"
+        : "two keys were given",
       "give --key <vkey> or --key-file <file>, from where you keep it apart from the ledger",
     );
   }
@@ -88,10 +92,16 @@ async function readKey(options: LedgerVerifyOptions): Promise<string> {
     return options.key ?? "";
   }
   const bytes = await readFile(options.keyFile).catch((cause: unknown) => {
-    throw new SallyportError("usage", "client", `${options.keyFile} cannot be read`, { cause, nextStep: "check the file's name" });
+    throw new SallyportError("usage", "client", `${options.keyFile} cannot be read`, {
+      cause,
+      nextStep: "check the file's name",
+    });
   });
   if (bytes.length > keyBytesMax) {
-    throw usageError(`${options.keyFile} is too large for a verifier key`, "name the file with the one line name+id+key");
+    throw usageError(
+      `${options.keyFile} is too large for a verifier key`,
+      "name the file with the one line name+id+key",
+    );
   }
   return bytes.toString("utf8");
 }
@@ -116,7 +126,9 @@ function describeVerification(found: LedgerVerification, directory: string, outp
     `  root          ${found.rootHex}`,
     `  files         ${found.files.length} covered, ${found.filesNotCovered.length} that hold no evidence`,
     ...(found.mayHaveRun.length > 0 ? [`  may have run  ${found.mayHaveRun.length} commands without an outcome`] : []),
-    ...(found.payloadsDestroyed > 0 ? [`  erased        ${found.payloadsDestroyed} payloads whose key was destroyed`] : []),
+    ...(found.payloadsDestroyed > 0
+      ? [`  erased        ${found.payloadsDestroyed} payloads whose key was destroyed`]
+      : []),
     ...faults,
     ...(rest > 0 ? [`  … and ${rest} more`] : []),
   ];

@@ -118,7 +118,9 @@ export function describeFailure(error: unknown): DescribedFailure {
 
 /** Takes out what could steer a terminal or reorder a line: names and titles come from outside. */
 export function clean(text: string, keepsLines = false): string {
-  return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (character) => (keepsLines && character === "\n" ? character : "\uFFFD"));
+  return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (character) =>
+    keepsLines && character === "\n" ? character : "\uFFFD",
+  );
 }
 
 /** Columns of equal width, two spaces apart; the last one is as long as it is. */

@@ -71,7 +71,9 @@ function buildProgram(io: CliIo, setExitCode: (code: number) => void): Command {
     );
   const verb: VerbMaker = (parent, name, description, examples) => {
     const command = parent.command(name).description(description).allowExcessArguments(false);
-    command.option("-c, --config <file>", "the configuration (or SALLYPORT_CONFIG)").option("--json", "one JSON object on standard output");
+    command
+      .option("-c, --config <file>", "the configuration (or SALLYPORT_CONFIG)")
+      .option("--json", "one JSON object on standard output");
     command.option("-q, --quiet", "no progress").option("--no-input", "never ask");
     command.addHelpText("after", `\nExamples:\n${examples.map((example) => `  ${example}`).join("\n")}`);
     return {
@@ -105,17 +107,22 @@ type VerbMaker = (
 };
 
 function addNodeVerbs(program: Command, verb: VerbMaker, setExitCode: (code: number) => void): void {
-  const init = verb(program, "init", "Write a configuration, the node's keys and its control token. Nothing is overwritten.", [
-    "sallyport init",
-    "sallyport init ~/gateway --name billing-gw",
-  ]);
+  const init = verb(
+    program,
+    "init",
+    "Write a configuration, the node's keys and its control token. Nothing is overwritten.",
+    ["sallyport init", "sallyport init ~/gateway --name billing-gw"],
+  );
   init.command
     .argument("[directory]", "where to write; here if not given")
     .option("--name <name>", "names the node in its ledger; the machine's name if not given")
     .option("--dry-run", "say what would be written, and write nothing");
   init.does(async () => (await import("./init.ts")).init);
 
-  const up = verb(program, "up", "Run the gateway until it is told to stop.", ["sallyport up", "sallyport up -c /etc/sallyport/sallyport.yaml --json"]);
+  const up = verb(program, "up", "Run the gateway until it is told to stop.", [
+    "sallyport up",
+    "sallyport up -c /etc/sallyport/sallyport.yaml --json",
+  ]);
   up.command.option("--log <level>", "diagnostics on standard error: debug, info, warn, error or silent", "warn");
   up.does(async () => (await import("./up.ts")).up);
 
@@ -130,10 +137,12 @@ function addNodeVerbs(program: Command, verb: VerbMaker, setExitCode: (code: num
       setExitCode(await demo(given));
     });
 
-  const doctor = verb(program, "doctor", "Look for what is wrong: runtime, configuration, keys, ports, database rights, ledger, clocks.", [
-    "sallyport doctor",
-    "sallyport doctor --json",
-  ]);
+  const doctor = verb(
+    program,
+    "doctor",
+    "Look for what is wrong: runtime, configuration, keys, ports, database rights, ledger, clocks.",
+    ["sallyport doctor", "sallyport doctor --json"],
+  );
   doctor.does(async () => (await import("./doctor.ts")).doctor);
 }
 
@@ -171,7 +180,10 @@ function addRun(program: Command, io: CliIo, setExitCode: (code: number) => void
 }
 
 function addGrantVerbs(program: Command, verb: VerbMaker): void {
-  const grant = program.command("grant").description("Grants: who may reach what, for which task, until when.").helpCommand(false);
+  const grant = program
+    .command("grant")
+    .description("Grants: who may reach what, for which task, until when.")
+    .helpCommand(false);
   const collect = (value: string, values: readonly string[]): readonly string[] => [...values, value];
   const add = verb(grant, "add", "Make a grant and a credential for it. The password is shown once.", [
     'sallyport grant add --principal support-copilot --resource billing --task "T-88 charged twice" \\',
@@ -182,7 +194,12 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
     .requiredOption("--principal <name>", "who is granted it")
     .requiredOption("--resource <name>", "the resource")
     .requiredOption("--task <title>", "what it is for")
-    .requiredOption("--table <schema.table:verbs:columns>", "once for each table; columns are names or `all`", collect, [])
+    .requiredOption(
+      "--table <schema.table:verbs:columns>",
+      "once for each table; columns are names or `all`",
+      collect,
+      [],
+    )
     .requiredOption("--for <duration>", "how long: 45s, 30m, 8h, 7d; at most 30 days")
     .option("--ticket <ticket>", "the task's ticket")
     .option("--purpose <text>", "why, in a sentence")
@@ -196,10 +213,12 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
     .option("--all", "ended ones too");
   list.does(async () => (await import("./grant.ts")).grantList);
 
-  const revoke = verb(grant, "revoke", "End a grant now: its sessions end, and its rights at the resource are dropped.", [
-    "sallyport grant revoke grt_9m2 --reason 'task done'",
-    "sallyport grant revoke grt_9m2 --yes",
-  ]);
+  const revoke = verb(
+    grant,
+    "revoke",
+    "End a grant now: its sessions end, and its rights at the resource are dropped.",
+    ["sallyport grant revoke grt_9m2 --reason 'task done'", "sallyport grant revoke grt_9m2 --yes"],
+  );
   revoke.command
     .argument("<id>", "the grant's id, or as much of its start as is unambiguous")
     .option("--reason <text>", "why; it is recorded", "revoked by the operator")
@@ -213,17 +232,25 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
 }
 
 function addLedgerVerbs(program: Command, verb: VerbMaker): void {
-  const ledger = program.command("ledger").description("The ledger: what was recorded, and whether it still is.").helpCommand(false);
+  const ledger = program
+    .command("ledger")
+    .description("The ledger: what was recorded, and whether it still is.")
+    .helpCommand(false);
   const status = verb(ledger, "status", "Say where the ledger stands; from its files when no gateway is running.", [
     "sallyport ledger status",
     "sallyport ledger status --json",
   ]);
   status.does(async () => (await import("./ledger.ts")).ledgerStatus);
 
-  const verify = verb(ledger, "verify", "Verify a ledger's files with a key from outside. Needs no gateway, and trusts none.", [
-    "sallyport ledger verify --key 'sallyport.local/billing-gw+1a2b3c4d+AR…'",
-    "sallyport ledger verify --key-file auditor/billing-gw.vkey /mnt/copy/ledger --json",
-  ]);
+  const verify = verb(
+    ledger,
+    "verify",
+    "Verify a ledger's files with a key from outside. Needs no gateway, and trusts none.",
+    [
+      "sallyport ledger verify --key 'sallyport.local/billing-gw+1a2b3c4d+AR…'",
+      "sallyport ledger verify --key-file auditor/billing-gw.vkey /mnt/copy/ledger --json",
+    ],
+  );
   verify.command
     .argument("[directory]", "the ledger's directory; the configuration's if not given")
     .option("--key <vkey>", "the verifier key (C2SP signed-note vkey), kept apart from the ledger")
@@ -247,7 +274,10 @@ function addHelp(program: Command, io: CliIo): void {
       for (const word of words) {
         const next = command.commands.find((one) => one.name() === word);
         if (next === undefined) {
-          throw usageError(`there is no command or topic ${words.join(" ")}`, `sallyport help; topics: ${helpTopicNames.join(", ")}`);
+          throw usageError(
+            `there is no command or topic ${words.join(" ")}`,
+            `sallyport help; topics: ${helpTopicNames.join(", ")}`,
+          );
         }
         command = next;
       }

@@ -18,18 +18,25 @@ import {
   type RpcMessage,
   type RpcRequest,
   type RpcResponse,
-  errorLine,
   guessIds,
   readLine,
 } from "#protocols/mcp/message.ts";
-
-/** Why something did not pass, in plain words. */
-export interface Obstacle {
-  /** Stable, such as `mcp.ambiguous` or `gateway.unavailable`. */
-  readonly code: string;
-  readonly reason: string;
-  readonly nextStep: string;
-}
+import { type Call, CallTable } from "./run-calls.ts";
+import {
+  type Obstacle,
+  answerTooLong,
+  describeFailure,
+  duplicateId,
+  lineTooLong,
+  obstacleLine,
+  parametersTooLong,
+  refusedMethod,
+  rpcCodes,
+  serverGone,
+  tooManyBytes,
+  tooManyCalls,
+  unaskedAnswer,
+} from "./run-obstacle.ts";
 
 export interface RelayParts {
   readonly control: Pick<ControlPlane, "openCall" | "closeCall">;
@@ -48,33 +55,12 @@ export interface RelayParts {
   readonly serializeCalls: boolean;
 }
 
-/** JSON-RPC error codes of our own, in the range that the specification leaves to implementations. */
-const rpcCodes = { refused: -32001, unavailable: -32002, ended: -32003 } as const;
-
-interface Call {
-  readonly id: RpcId;
-  readonly callId: CallId;
-  /** `closing`: its outcome is being recorded; no second answer counts. */
-  state: "open" | "closing";
-  cancelTimer: NodeJS.Timeout | null;
-}
-
-interface HeldLine {
-  readonly bytes: Uint8Array;
-  readonly requests: readonly RpcRequest[];
-}
-
 /** The relay of one run. Owns the table of calls in flight. */
 export class Relay {
   readonly #parts: RelayParts;
-  readonly #calls = new Map<string, Call>();
-  /** Ids whose record is being written: they are in flight, and not yet forwarded. */
-  readonly #opening = new Set<string>();
-  readonly #held: HeldLine[] = [];
-  #heldBytes = 0;
+  readonly #calls = new CallTable();
   #started = false;
   #ending: Obstacle | null = null;
-  #idleWaiters: (() => void)[] = [];
 
   constructor(parts: RelayParts) {
     this.#parts = parts;
@@ -86,11 +72,10 @@ export class Relay {
       case "unterminated":
         return this.#parts.note(`the client ended inside a line; its ${line.lengthBytes} bytes were dropped`);
       case "too-long":
-        return this.#refuse([...guessIds(line.head, limits), ...guessIds(line.tail, limits)].slice(0, 1), {
-          code: "limit.exceeded",
-          reason: `the line has ${line.lengthBytes} bytes, and at most ${limits.rpcLineBytesMax} may pass`,
-          nextStep: "send less in one message",
-        });
+        return this.#refuse(
+          [...guessIds(line.head, limits), ...guessIds(line.tail, limits)].slice(0, 1),
+          lineTooLong(line.lengthBytes),
+        );
       case "line":
         return this.#fromClientLine(line.bytes, readLine(line.bytes, limits));
       default:
@@ -121,8 +106,8 @@ export class Relay {
       return;
     }
     this.#ending = obstacle;
-    const held = this.#held.splice(0).flatMap((line) => line.requests.map((request) => request.id));
-    const open = [...this.#calls.values()].filter((call) => call.state === "open");
+    const held = this.#calls.takeHeld().flatMap((line) => line.requests.map((request) => request.id));
+    const open = this.#calls.open();
     for (const call of open) {
       this.#begin(call);
     }
@@ -138,11 +123,9 @@ export class Relay {
     );
   }
 
-  /** Resolves when no call is in flight or held. */
+  /** Resolves when no request is in flight or waits. */
   idle(): Promise<void> {
-    return this.#calls.size + this.#opening.size + this.#held.length === 0
-      ? Promise.resolve()
-      : new Promise((settle) => this.#idleWaiters.push(settle));
+    return this.#calls.idle();
   }
 
   async #fromClientLine(bytes: Uint8Array, read: RpcLine): Promise<void> {
@@ -162,13 +145,11 @@ export class Relay {
     if (obstacle !== null) {
       const ids = requests
         .map((request) => request.id)
-        .filter((id) => obstacle.code !== "mcp.duplicate-id" || !this.#isInFlight(id));
+        .filter((id) => obstacle.code !== "mcp.duplicate-id" || !this.#calls.has(id));
       return this.#ending === null ? this.#refuse(ids, obstacle) : this.#answerAll(ids, rpcCodes.ended, obstacle);
     }
-    if (this.#parts.serializeCalls && this.#calls.size + this.#opening.size + this.#held.length > 0) {
-      this.#held.push({ bytes, requests });
-      this.#heldBytes += bytes.length;
-      return;
+    if (this.#parts.serializeCalls && this.#calls.total > 0) {
+      return this.#calls.hold({ bytes, requests });
     }
     await this.#open(bytes, requests);
   }
@@ -185,13 +166,9 @@ export class Relay {
       message.kind === "notification" && message.cancels !== null ? [message.cancels] : [],
     );
     const [first] = cancelled;
-    const held =
-      first === undefined ? -1 : this.#held.findIndex((line) => line.requests.some(({ id }) => id.key === first.key));
-    if (held !== -1 && messages.length === 1 && this.#held[held]?.requests.length === 1) {
+    if (first !== undefined && messages.length === 1 && this.#calls.dropHeld(first)) {
       // It never reached the server, which therefore need not hear of it either.
-      const [line] = this.#held.splice(held, 1);
-      this.#heldBytes -= line?.bytes.length ?? 0;
-      return this.#settleIdle();
+      return this.#calls.settleIdle();
     }
     await this.#parts.server
       .write(bytes)
@@ -203,8 +180,8 @@ export class Relay {
 
   /** Servers do not answer a cancelled request (MCP, "Cancellation"), though one that was late may. */
   #expectNoAnswer(id: RpcId): void {
-    const call = this.#calls.get(id.key);
-    if (call === undefined || call.state !== "open" || call.cancelTimer !== null) {
+    const call = this.#calls.get(id);
+    if (call === null || call.state !== "open" || call.cancelTimer !== null) {
       return;
     }
     const timer = setTimeout(() => {
@@ -222,58 +199,28 @@ export class Relay {
   }
 
   #whyNot(bytes: Uint8Array, requests: readonly RpcRequest[]): Obstacle | null {
-    if (requests.some((request) => this.#isInFlight(request.id))) {
-      return {
-        code: "mcp.duplicate-id",
-        reason: "a request with this id has not been answered yet",
-        nextStep: "give each request an id of its own",
-      };
+    if (requests.some((request) => this.#calls.has(request.id))) {
+      return duplicateId;
     }
-    const waiting = this.#held.reduce((sum, line) => sum + line.requests.length, this.#calls.size + this.#opening.size);
-    if (waiting + requests.length > limits.callsInFlightMax) {
-      return {
-        code: "limit.exceeded",
-        reason: `more than ${limits.callsInFlightMax} requests would be in flight`,
-        nextStep: "wait for answers before sending more",
-      };
+    if (this.#calls.total + requests.length > limits.callsInFlightMax) {
+      return tooManyCalls;
     }
     if (requests.some((request) => Buffer.byteLength(request.parameters) > limits.callParametersBytesMax)) {
-      return {
-        code: "limit.exceeded",
-        reason: `the parameters of one request may have at most ${limits.callParametersBytesMax} bytes`,
-        nextStep: "send less in one request",
-      };
+      return parametersTooLong;
     }
-    return this.#heldBytes + bytes.length > limits.rpcLineBytesMax && this.#held.length > 0
-      ? {
-          code: "limit.exceeded",
-          reason: "too many bytes wait for earlier requests",
-          nextStep: "wait for answers before sending more",
-        }
-      : null;
-  }
-
-  #isInFlight(id: RpcId): boolean {
-    return (
-      this.#calls.has(id.key) ||
-      this.#opening.has(id.key) ||
-      this.#held.some((line) => line.requests.some((request) => request.id.key === id.key))
-    );
+    const { heldBytes } = this.#calls;
+    return heldBytes > 0 && heldBytes + bytes.length > limits.rpcLineBytesMax ? tooManyBytes : null;
   }
 
   /** Records every request of a line, then forwards the line. */
   async #open(bytes: Uint8Array, requests: readonly RpcRequest[]): Promise<void> {
-    for (const request of requests) {
-      this.#opening.add(request.id.key);
-    }
+    this.#calls.beginOpening(requests);
     const opened: Call[] = [];
     const failure = await this.#record(requests, opened).then(
       () => this.#ending,
       (error: unknown) => describeFailure(error),
     );
-    for (const request of requests) {
-      this.#opening.delete(request.id.key);
-    }
+    this.#calls.endOpening(requests, failure === null ? opened : []);
     if (failure !== null) {
       await this.#unwind(opened, failure);
       await this.#answerAll(
@@ -282,9 +229,6 @@ export class Relay {
         failure,
       );
       return this.#next();
-    }
-    for (const call of opened) {
-      this.#calls.set(call.id.key, call);
     }
     if (!this.#started) {
       this.#started = true;
@@ -314,11 +258,11 @@ export class Relay {
   }
 
   async #fromServerLine(bytes: Uint8Array, read: RpcLine): Promise<void> {
-    if (read.kind === "blank") {
+    if (read.kind === "blank" || this.#ending !== null) {
       return;
     }
     if (read.kind === "refused") {
-      const calls = this.#openCalls(read.ids);
+      const calls = this.#calls.openAmong(read.ids);
       const obstacle = {
         code: read.code,
         reason: `the server's answer cannot be read: ${read.reason}`,
@@ -333,7 +277,7 @@ export class Relay {
       return this.#parts.client.write(bytes);
     }
     const ids = responses.flatMap((response) => (response.id === null ? [] : [response.id]));
-    const calls = this.#openCalls(ids);
+    const calls = this.#calls.openAmong(ids);
     if (calls.length < responses.length) {
       // An answer to nothing that was asked: no record stands for it. In a batch it takes the others with it.
       await Promise.all(calls.map((call) => this.#fail(call, "error", unaskedAnswer)));
@@ -370,24 +314,13 @@ export class Relay {
   }
 
   async #dropLongAnswer(lengthBytes: number, guesses: readonly RpcId[]): Promise<void> {
-    const obstacle = {
-      code: "limit.exceeded",
-      reason: `the server's answer has ${lengthBytes} bytes, and at most ${limits.rpcLineBytesMax} may pass`,
-      nextStep: "ask for less, such as with LIMIT",
-    };
-    const open = [...this.#calls.values()].filter((call) => call.state === "open");
-    const [call] = open.length === 1 ? open : this.#openCalls(guesses);
+    const obstacle = answerTooLong(lengthBytes);
+    const open = this.#calls.open();
+    const [call] = open.length === 1 ? open : this.#calls.openAmong(guesses);
     if (call === undefined) {
       throw new SallyportError("mcp.unreadable-server", "upstream", obstacle.reason, { nextStep: obstacle.nextStep });
     }
     await this.#fail(call, "error", obstacle);
-  }
-
-  #openCalls(ids: readonly RpcId[]): readonly Call[] {
-    return [...new Set(ids.map((id) => id.key))].flatMap((key) => {
-      const call = this.#calls.get(key);
-      return call === undefined || call.state !== "open" ? [] : [call];
-    });
   }
 
   async #fail(call: Call, status: "error" | "lost", obstacle: Obstacle): Promise<void> {
@@ -413,29 +346,18 @@ export class Relay {
   }
 
   #forget(call: Call): void {
-    if (this.#calls.get(call.id.key) === call) {
-      this.#calls.delete(call.id.key);
-    }
+    this.#calls.forget(call);
     this.#next();
   }
 
   /** Lets the next held line go when nothing is in flight. */
   #next(): void {
-    if (this.#calls.size + this.#opening.size === 0) {
-      const line = this.#held.shift();
-      if (line !== undefined) {
-        this.#heldBytes -= line.bytes.length;
-        // Answers its own failures; nothing in it rejects.
-        void this.#open(line.bytes, line.requests);
-      }
+    const line = this.#calls.nextHeld();
+    if (line !== null) {
+      // Answers its own failures; nothing in it rejects.
+      void this.#open(line.bytes, line.requests);
     }
-    this.#settleIdle();
-  }
-
-  #settleIdle(): void {
-    if (this.#calls.size + this.#opening.size + this.#held.length === 0) {
-      this.#idleWaiters.splice(0).forEach((settle) => settle());
-    }
+    this.#calls.settleIdle();
   }
 
   /** Refuses a line of the client, and records that it was refused. The reference in the answer names the record. */
@@ -453,7 +375,7 @@ export class Relay {
       this.#parts.note(`a refusal could not be recorded: ${describeFailure(error).reason}`);
     }
     // A line whose id cannot be told, or is another's, is answered without one (JSON-RPC 2.0, section 5).
-    const answered = ids.filter((id) => !this.#isInFlight(id));
+    const answered = ids.filter((id) => !this.#calls.has(id));
     if (answered.length === 0) {
       return this.#answer(null, rpcCode, obstacle, callId);
     }
@@ -469,35 +391,6 @@ export class Relay {
   }
 
   async #answer(id: RpcId | null, rpcCode: number, obstacle: Obstacle, callId: CallId | null): Promise<void> {
-    const { code, reason, nextStep } = obstacle;
-    const reference = callId === null ? {} : { call: callId };
-    const message = `Sallyport: ${reason}.${nextStep === "" ? "" : ` Next: ${nextStep}.`}`;
-    await this.#parts.client.write(errorLine(id, { rpcCode, message, data: { code, reason, nextStep, ...reference } }));
+    await this.#parts.client.write(obstacleLine(id, rpcCode, obstacle, callId));
   }
-}
-
-/** The method under which a refused line stands in the record. */
-export const refusedMethod = "sallyport/refused";
-
-const serverGone: Obstacle = {
-  code: "mcp.server-ended",
-  reason: "the server no longer reads",
-  nextStep: "start it again",
-};
-
-const unaskedAnswer: Obstacle = {
-  code: "mcp.invalid",
-  reason: "the server answered it together with something that nobody asked",
-  nextStep: "report it to the server's makers",
-};
-
-/** What a failure of the gateway tells the client. Only our own errors are quoted. */
-export function describeFailure(error: unknown): Obstacle {
-  return error instanceof SallyportError
-    ? { code: error.code, reason: error.message, nextStep: error.nextStep ?? "" }
-    : {
-        code: "gateway.unavailable",
-        reason: "the gateway did not confirm that the call is recorded",
-        nextStep: "start it with `sallyport up`, or see `sallyport doctor`",
-      };
 }

@@ -10,7 +10,8 @@ import { limits } from "#domain/limits.ts";
 import { type Line, LineDecoder } from "#protocols/mcp/lines.ts";
 import { type ProcessEnd, ServerProcess } from "./run-child.ts";
 import { type ServerCommand, type ServerTemplate, fillTemplate, pgpassLine } from "./run-placeholders.ts";
-import { type Obstacle, Relay, describeFailure } from "./run-relay.ts";
+import { type Obstacle, describeFailure } from "./run-obstacle.ts";
+import { Relay } from "./run-relay.ts";
 
 /** What a run asks of the gateway. */
 export type RunControl = Pick<ControlPlane, "startRun" | "openCall" | "closeCall" | "runEvents" | "endRun">;

@@ -18,7 +18,10 @@ export async function sessionList(options: CommonOptions, io: CliIo, output: Out
     one.task,
   ]);
   const header = ["ID", "PRINCIPAL", "RESOURCE", "CLIENT", "COMMANDS", "DENIED", "MASKED", "STATE", "TASK"];
-  const empty = ["No one is connected. A session begins when somebody logs in with a grant's credential:", "  sallyport grant add --help"];
+  const empty = [
+    "No one is connected. A session begins when somebody logs in with a grant's credential:",
+    "  sallyport grant add --help",
+  ];
   output.result({ sessions }, sessions.length === 0 ? empty : table(header, rows));
   return exitCodes.ok;
 }

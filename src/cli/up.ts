@@ -10,7 +10,11 @@ const stopSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const satisfies readonly 
  * `sallyport up`: runs the node until a signal. `{ready: true, status: StatusView}` once it listens.
  * A first signal stops it in order; a second one ends the process at once, and the next start recovers.
  */
-export async function up(options: { readonly log: string } & CommonOptions, io: CliIo, output: Output): Promise<number> {
+export async function up(
+  options: { readonly log: string } & CommonOptions,
+  io: CliIo,
+  output: Output,
+): Promise<number> {
   const level = logLevels.find((one) => one === options.log);
   if (level === undefined) {
     throw usageError(`${options.log} is not a level`, `use ${logLevels.join(", ")}`);
@@ -40,7 +44,10 @@ export async function up(options: { readonly log: string } & CommonOptions, io: 
       `  control   ${status.control.host}:${status.control.port}`,
       `  ledger    ${status.ledger.size} entries · ${status.ledger.directory}`,
       `  key       ${status.ledger.verifierKey}`,
-      ...status.resources.map((one) => `  resource  ${clean(one.name)} · ${one.state}${one.findings.length > 0 ? ` · ${one.findings.length} findings, see sallyport doctor` : ""}`),
+      ...status.resources.map(
+        (one) =>
+          `  resource  ${clean(one.name)} · ${one.state}${one.findings.length > 0 ? ` · ${one.findings.length} findings, see sallyport doctor` : ""}`,
+      ),
       `  grants    ${status.activeGrants} active`,
     ]);
     const ended = await Promise.race([node.ended.then(() => null), stopping.promise]);

@@ -18,7 +18,10 @@ export interface OpenIntent {
   readonly type: "command.intent" | "call.intent" | "change.intent" | "provision.intent";
 }
 
-/** Checks each entry's references to earlier ones. `earlier` gives an entry before the current one, if it is readable. */
+/**
+ * Checks each entry's references to earlier ones. `earlier` gives an entry before the current one; null when that one is
+ * damaged or missing, which is reported at its own place and not again at every reference to it.
+ */
 export class LinkChecker {
   readonly #findings: Findings;
   readonly #earlier: (index: number) => Entry | null;
@@ -119,11 +122,11 @@ export class LinkChecker {
   /** The entry that `placed` names, when it is earlier and of that type; otherwise that is a fault. */
   #target<T extends Entry["type"]>(placed: PlacedEntry, index: number, type: T): Extract<Entry, { type: T }> | null {
     const target = index < placed.index ? this.#earlier(index) : null;
-    if (target === null || !isOfType(target, type)) {
+    if (index >= placed.index || (target !== null && !isOfType(target, type))) {
       this.#fault(placed, `it names entry ${index}, which is not an earlier ${type}`);
       return null;
     }
-    return target;
+    return target !== null && isOfType(target, type) ? target : null;
   }
 
   #conclude<T extends OpenIntent["type"]>(

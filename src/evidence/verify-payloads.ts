@@ -81,6 +81,21 @@ export class PayloadWalk {
     }
   }
 
+  /** The next entry is damaged or missing, so nobody knows whether it has a payload: if one stands here, it is passed. */
+  skip(index: number): void {
+    while ((this.#ahead[0]?.first ?? Infinity) <= index) {
+      this.#finishFile();
+      this.#openNext();
+    }
+    const open = this.#open;
+    if (open !== null && open.bytes.length >= open.offset + headerBytes) {
+      const end = open.offset + headerBytes + open.bytes.readUInt32BE(open.offset + 8);
+      if (open.bytes.readBigUInt64BE(open.offset) === BigInt(index) && end <= open.bytes.length) {
+        open.offset = end;
+      }
+    }
+  }
+
   #headIs(open: OpenFile, index: number, bytes: number): boolean {
     return (
       open.bytes.readBigUInt64BE(open.offset) === BigInt(index) && open.bytes.readUInt32BE(open.offset + 8) === bytes

@@ -86,14 +86,13 @@ function readBatch({ file, segment, start }: BatchPlace, findings: Findings, rec
   for (let i = 0; i < count; i++) {
     const place = { byte: offset, entry: firstIndex + i };
     const entryStart = offset + recordHeaderBytes;
-    const payloadStart = entryStart + (entryStart <= bodyEnd ? segment.readUInt32BE(offset) : 0);
-    const end = payloadStart + (entryStart <= bodyEnd ? segment.readUInt32BE(offset + 4) : 0);
+    const payloadStart = entryStart + (entryStart <= bodyEnd ? segment.readUInt32BE(offset + 4) : 0);
+    const end = payloadStart + (entryStart <= bodyEnd ? segment.readUInt32BE(offset + 8) : 0);
     if (entryStart > bodyEnd || end > bodyEnd) {
       findings.broken(file, `the record of entry ${firstIndex + i} is longer than its batch`, place);
       return bodyEnd;
     }
-    const lengths = crc32(segment.subarray(offset, offset + 8));
-    if (segment.readUInt32BE(offset + 8) !== crc32(segment.subarray(entryStart, end), lengths)) {
+    if (segment.readUInt32BE(offset) !== crc32(segment.subarray(offset + 4, end))) {
       findings.broken(file, `the record of entry ${firstIndex + i} is damaged: its checksum does not match`, place);
     }
     records.push({

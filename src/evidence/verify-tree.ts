@@ -35,7 +35,7 @@ export interface TreeParts {
   readonly files: LogFiles;
   readonly findings: Findings;
   readonly checkpoint: Checkpoint;
-  /** Called for every leaf, in order; null stands for one that is not there. */
+  /** Called for every leaf, in order; null stands for one that is damaged or missing, which is reported already. */
   readonly onLeaf: (index: number, leaf: ReadLeaf | null) => void;
 }
 
@@ -44,8 +44,10 @@ interface TileVersions {
   readonly name: TileName;
   readonly stored: readonly Uint8Array[];
   readonly computed: readonly Uint8Array[];
-  /** Says what is wrong below this tile; called when the tile itself is proven right. */
+  /** Reports what is wrong below this tile; called when what lies below is not proven right. */
   readonly blameBelow: () => void;
+  /** Hands on the entries: all of them, or those that have the stored hash. */
+  readonly deliver: (which: "all" | "matching") => void;
 }
 
 /** The unfinished tile of each level, as proven or as well as is known: what further entries would be added to. */
@@ -75,6 +77,8 @@ export async function verifyTree(parts: TreeParts): Promise<TreeEdges> {
   return walk.settleEdges(edges, levels);
 }
 
+const emptyHash = new Uint8Array(hashBytes);
+
 class TreeWalk {
   readonly #parts: TreeParts;
   #parent: { readonly path: string; readonly bytes: Uint8Array | null } | null = null;
@@ -85,7 +89,6 @@ class TreeWalk {
 
   /** A tile of level 0 with the hashes of its bundle's entries. */
   leafTile(name: TileName): TileVersions {
-    const { findings, onLeaf } = this.#parts;
     const bundle: TileName = { level: "entries", index: name.index, width: name.width };
     const file = formatTilePath(bundle);
     const leaves = this.#readBundle(bundle, file);
@@ -94,26 +97,42 @@ class TreeWalk {
     const computed: Uint8Array[] = [];
     for (let i = 0; i < name.width; i++) {
       const leaf = leaves[i];
-      computed.push(leaf === undefined ? (stored?.[i] ?? new Uint8Array(hashBytes)) : leafHash(leaf.entry));
-      const index = first + i;
-      onLeaf(index, leaf === undefined ? null : { index, bytes: leaf.entry, file, byte: leaf.offset });
+      computed.push(leaf === undefined ? (stored?.[i] ?? emptyHash) : leafHash(leaf.entry));
     }
     const tile = stored ?? computed;
+    const isOther = (i: number): boolean => !equalBytes(computed[i] ?? emptyHash, tile[i] ?? emptyHash);
     const blameBelow = (): void => {
-      for (const [i, hash] of computed.entries()) {
-        if (!equalBytes(hash, tile[i] ?? hash)) {
-          findings.broken(
-            file,
-            `entry ${first + i} is not the one that was recorded: its hash is not the one in the tree`,
-            {
-              entry: first + i,
-              byte: leaves[i]?.offset ?? null,
-            },
-          );
-        }
+      this.#blameEntries({ file, first, leaves, others: computed.map((_, i) => i).filter(isOther) });
+    };
+    const deliver = (which: "all" | "matching"): void => {
+      for (let i = 0; i < name.width; i++) {
+        const leaf = leaves[i];
+        const isGood = leaf !== undefined && (which === "all" || !isOther(i));
+        this.#parts.onLeaf(first + i, isGood ? { index: first + i, bytes: leaf.entry, file, byte: leaf.offset } : null);
       }
     };
-    return { name, stored: tile, computed, blameBelow };
+    return { name, stored: tile, computed, blameBelow, deliver };
+  }
+
+  /** Entries of one bundle that do not have their hash in the tree. */
+  #blameEntries(blame: {
+    readonly file: string;
+    readonly first: number;
+    readonly leaves: readonly BundleEntry[];
+    readonly others: readonly number[];
+  }): void {
+    const { file, first, leaves, others } = blame;
+    const [start] = others;
+    if (start === undefined) {
+      return;
+    }
+    // A changed length shifts all that follows it: that is one fault, and not as many as there are entries.
+    const isShift = others.length > 1 && others.length === leaves.length - start;
+    for (const i of isShift ? [start] : others) {
+      const after = isShift ? `, and what follows it in this file cannot be told apart` : "";
+      const words = `entry ${first + i} is not the one that was recorded: its hash is not the one in the tree${after}`;
+      this.#parts.findings.broken(file, words, { entry: first + i, byte: leaves[i]?.offset ?? null });
+    }
   }
 
   #readBundle(name: TileName, file: string): readonly BundleEntry[] {
@@ -185,21 +204,24 @@ class TreeWalk {
         }
       }
     };
-    return { name, stored, computed, blameBelow };
+    return { name, stored, computed, blameBelow, deliver: () => undefined };
   }
 
   /** Decides which version of a full tile is right, and returns its root for the level above. */
   settle(versions: TileVersions): Uint8Array {
     const computed = rootOfHashes(versions.computed);
     if (areEqual(versions)) {
+      versions.deliver("all");
       return computed;
     }
     const expected = this.#expectedRoot(versions.name);
     if (expected !== null && equalBytes(computed, expected)) {
       this.#blameTile(versions);
+      versions.deliver("all");
       return computed;
     }
     versions.blameBelow();
+    versions.deliver("matching");
     const stored = rootOfHashes(versions.stored);
     if (expected !== null && equalBytes(stored, expected)) {
       return stored;
@@ -240,11 +262,13 @@ class TreeWalk {
       for (const versions of different) {
         this.#blameTile(versions);
       }
+      edges[0]?.deliver("all");
       return computed;
     }
     for (const versions of different) {
       versions.blameBelow();
     }
+    edges[0]?.deliver("matching");
     if (equalBytes(rootOfEdges(stored), checkpoint.root)) {
       return stored;
     }

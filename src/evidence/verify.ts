@@ -134,6 +134,8 @@ class EntryPass {
   readonly #tailByIndex: ReadonlyMap<number, TailRecord>;
   readonly #links: LinkChecker;
   readonly #payloads: PayloadWalk;
+  /** Entries of the tree that are damaged or missing. */
+  readonly #damaged = new Set<number>();
   readonly #bundles = new Map<number, readonly Uint8Array[]>();
 
   constructor(files: LogFiles, findings: Findings, checkpoint: Checkpoint, tail: readonly TailRecord[]) {
@@ -151,6 +153,8 @@ class EntryPass {
     leaf: { readonly bytes: Uint8Array; readonly file: string; readonly byte: number } | null,
   ): void {
     if (leaf === null) {
+      this.#damaged.add(index);
+      this.#payloads.skip(index);
       return;
     }
     const payload = this.#judge({ index, entry: leaf.bytes, file: leaf.file, byte: leaf.byte });
@@ -204,7 +208,7 @@ class EntryPass {
   }
 
   #entryAt(index: number): Entry | null {
-    const leaf = this.#leafAt(index);
+    const leaf = this.#damaged.has(index) ? null : this.#leafAt(index);
     const judged = leaf === null ? null : judgeEntry(leaf);
     return judged?.ok === true ? judged.entry : null;
   }
@@ -252,7 +256,7 @@ class EntryPass {
 
   /** A segment that outlived its publication holds the same entries as the tree. */
   #checkCovered(record: TailRecord): void {
-    const leaf = this.#leafAt(record.index);
+    const leaf = this.#damaged.has(record.index) ? null : this.#leafAt(record.index);
     if (leaf !== null && !equalBytes(leaf, record.entry)) {
       const words = `entry ${record.index} is not the one that is in the tree`;
       this.#findings.broken(record.file, words, { entry: record.index, byte: record.byte });

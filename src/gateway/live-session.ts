@@ -33,6 +33,7 @@ export class LiveSession implements RelaySession {
   readonly #parts: LiveSessionParts;
   readonly #facts: EntrySession;
   #end: SessionEnd | null = null;
+  readonly #closing = Promise.withResolvers<void>();
   readonly counts = { commands: 0, denied: 0, rows: 0, bytes: 0, maskedCells: 0 };
   /** Set by the runner; ends the resource's side at once. */
   onEnd: ((end: SessionEnd) => void) | null = null;
@@ -60,6 +61,15 @@ export class LiveSession implements RelaySession {
 
   get ended(): SessionEnd | null {
     return this.#end;
+  }
+
+  /** Resolves when the client's side is to be closed without any more grace: the node stops. */
+  get closing(): Promise<void> {
+    return this.#closing.promise;
+  }
+
+  close(): void {
+    this.#closing.resolve();
   }
 
   /** Takes the session's rights away, at once. */

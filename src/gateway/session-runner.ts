@@ -69,7 +69,7 @@ export async function runSession<U extends Unit, C, R>(run: SessionRun<U, C, R>)
         return { why: "upstream" };
       }
       // The resource's side was ended on purpose: the client is answered with errors for a while, so that it reads why.
-      await grace();
+      await Promise.race([grace(), live.closing]);
       return { why: "ended", end: live.ended };
     },
     (error: unknown): Stop => ({ why: "failure", error }),

@@ -86,6 +86,7 @@ export class SessionBook {
     this.#stopping = words;
     for (const live of this.#sessions.values()) {
       live.end({ how, words });
+      live.close();
     }
     await Promise.allSettled(this.#running);
   }

@@ -3,7 +3,7 @@
  * From these alone come the root, and every file that new entries complete or change. Pure.
  */
 import { hashBytes, leafHash } from "#tlog/hash.ts";
-import { encodeBundle, hashesAtLevel, hashesOfTile, tileWidth } from "#tlog/tile.ts";
+import { bundleLength, hashesAtLevel, hashesOfTile, tileWidth } from "#tlog/tile.ts";
 import type { TileName } from "#tlog/tile.ts";
 import { rootOfHashes } from "#tlog/tree.ts";
 
@@ -27,7 +27,7 @@ interface EdgeTile {
 export class TreeEdge {
   #size = 0;
   readonly #levels: EdgeTile[] = [];
-  /** The encoded entries of the unfinished bundle. */
+  /** The unfinished bundle, in pieces: its beginning, then a length and an entry for each that came since. */
   #bundle: Uint8Array[] = [];
 
   /**
@@ -77,7 +77,7 @@ export class TreeEdge {
   /** Adds an entry; returns the files that it completes. */
   append(entry: Uint8Array): readonly TreeFile[] {
     const files: TreeFile[] = [];
-    this.#bundle.push(encodeBundle([entry]));
+    this.#bundle.push(bundleLength(entry), entry);
     this.#size += 1;
     if (this.#size % tileWidth === 0) {
       const name = { level: "entries", index: this.#size / tileWidth - 1, width: tileWidth } as const;

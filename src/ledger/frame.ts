@@ -5,7 +5,7 @@
  *
  *     magic u32 | body length u32 | first index u64 | records u32 | crc32 of the 20 bytes before u32 | records
  *
- * A record: `entry length u32 | payload length u32 | crc32 of lengths, entry and payload u32 | entry | payload`.
+ * A record: `crc32 of all that follows in it u32 | entry length u32 | payload length u32 | entry | payload`.
  * Payload file: frames of `entry index u64 | length u32 | ciphertext`; the hash in the entry is the ciphertext's checksum.
  * All numbers are big-endian.
  */
@@ -24,7 +24,7 @@ const batchMagic = 0xff504231;
 const batchHeaderBytes = 24;
 const batchChecksumOffset = 20;
 const recordHeaderBytes = 12;
-const recordChecksumOffset = 8;
+const checksumBytes = 4;
 const payloadHeaderBytes = 12;
 
 /** What a batch is made of before it has bytes: the entry still as text. */
@@ -58,13 +58,13 @@ export function encodeBatch(
     const entryStart = offset + recordHeaderBytes;
     const payloadStart = entryStart + record.entryBytes;
     const end = payloadStart + (record.payload?.length ?? 0);
-    bytes.writeUInt32BE(record.entryBytes, offset);
-    bytes.writeUInt32BE(end - payloadStart, offset + 4);
+    bytes.writeUInt32BE(record.entryBytes, offset + 4);
+    bytes.writeUInt32BE(end - payloadStart, offset + 8);
     bytes.write(record.entryText, entryStart, "utf8");
     if (record.payload !== null) {
       bytes.set(record.payload, payloadStart);
     }
-    bytes.writeUInt32BE(recordChecksum(bytes, offset, end), offset + recordChecksumOffset);
+    bytes.writeUInt32BE(crc32(bytes.subarray(offset + checksumBytes, end)), offset);
     pending.push({
       index,
       entry: bytes.subarray(entryStart, payloadStart),
@@ -74,11 +74,6 @@ export function encodeBatch(
     offset = end;
   }
   return { bytes, pending };
-}
-
-function recordChecksum(bytes: Uint8Array, offset: number, end: number): number {
-  const lengths = crc32(bytes.subarray(offset, offset + recordChecksumOffset));
-  return crc32(bytes.subarray(offset + recordHeaderBytes, end), lengths);
 }
 
 /** A whole segment as read back. */
@@ -151,9 +146,9 @@ function decodeBatch(buffer: Buffer, start: number): { pending: readonly Pending
       return null;
     }
     const entryStart = offset + recordHeaderBytes;
-    const payloadStart = entryStart + buffer.readUInt32BE(offset);
-    const next = payloadStart + buffer.readUInt32BE(offset + 4);
-    if (next > end || buffer.readUInt32BE(offset + recordChecksumOffset) !== recordChecksum(buffer, offset, next)) {
+    const payloadStart = entryStart + buffer.readUInt32BE(offset + 4);
+    const next = payloadStart + buffer.readUInt32BE(offset + 8);
+    if (next > end || buffer.readUInt32BE(offset) !== crc32(buffer.subarray(offset + checksumBytes, next))) {
       return null;
     }
     pending.push({

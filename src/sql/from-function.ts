@@ -23,6 +23,11 @@ export function functionItem(range: RangeFunction, scope: QueryScope): RangeItem
     if (call === undefined) {
       return refuseUnsupported("FROM has an empty function", "Write the function.");
     }
+    const several = unnestArguments(call, range);
+    if (several !== null) {
+      scope.state.claim(call);
+      return several.flatMap((each) => functionColumns(each, undefined, null, scope));
+    }
     const given = range.coldeflist ?? (definitions === undefined || isAbsent(definitions) ? undefined : itemsOf(definitions, scope.state));
     return functionColumns(call, given, functions.length === 1 ? alias : null, scope);
   });
@@ -35,6 +40,20 @@ export function functionItem(range: RangeFunction, scope: QueryScope): RangeItem
   const [first] = functions.flatMap((node) => itemsOf(node, scope.state));
   const name = alias ?? (first === undefined ? null : figureName(first));
   return { name, unaliased: null, columns: named, uses: [], base: null };
+}
+
+/** `unnest(a, b)` in FROM stands for ROWS FROM (unnest(a), unnest(b)); null for anything else. */
+function unnestArguments(node: Node, range: RangeFunction): readonly Node[] | null {
+  if (!("FuncCall" in node) || range.coldeflist !== undefined) {
+    return null;
+  }
+  const { funcname = [], args = [], ...rest } = node.FuncCall;
+  const [name] = funcname;
+  const isUnnest = funcname.length === 1 && name !== undefined && "String" in name && name.String.sval === "unnest";
+  const isPlain = Object.keys(rest).every((key) => key === "funcformat" || key === "location");
+  return isUnnest && isPlain && args.length > 1
+    ? args.map((argument) => ({ FuncCall: { ...rest, funcname, args: [argument] } }))
+    : null;
 }
 
 function functionColumns(

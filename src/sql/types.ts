@@ -46,7 +46,7 @@ const polymorphic = new Set([
   "anycompatiblemultirange",
 ]);
 
-/** Element types of arrays that a polymorphic parameter takes. */
+/** Parameters that take arrays. */
 const polymorphicArrays = new Set(["anyarray", "anycompatiblearray"]);
 
 export function isPolymorphic(catalog: Catalog, type: number): boolean {
@@ -65,8 +65,11 @@ export function isCoercible(catalog: Catalog, source: number | null, target: num
   }
   const from = catalog.types.get(source);
   const to = catalog.types.get(target);
-  if (from === undefined || to === undefined || isPolymorphic(catalog, target)) {
+  if (from === undefined || to === undefined) {
     return true;
+  }
+  if (isPolymorphic(catalog, target)) {
+    return fitsPolymorphic(from, to.name);
   }
   if (from.kind === "domain") {
     return isCoercible(catalog, from.base, target);
@@ -78,6 +81,28 @@ export function isCoercible(catalog: Catalog, source: number | null, target: num
     return target === typeOids.record || to.kind === "composite";
   }
   return catalog.casts.get(castKey(source, target))?.context === "implicit";
+}
+
+/** A domain can fit as what it is made of: it is not looked into here. */
+function fitsPolymorphic(from: CatalogType, parameter: string): boolean {
+  if (from.kind === "domain") {
+    return true;
+  }
+  if (polymorphicArrays.has(parameter)) {
+    return from.element !== 0;
+  }
+  switch (parameter.replace(/^anycompatible/, "any")) {
+    case "anyrange":
+      return from.kind === "range";
+    case "anymultirange":
+      return from.kind === "multirange";
+    case "anyenum":
+      return from.kind === "enum";
+    case "anynonarray":
+      return from.element === 0;
+    default:
+      return true;
+  }
 }
 
 /** `reg…` types read and write the names of catalog objects. */

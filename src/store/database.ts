@@ -48,7 +48,10 @@ export function openPool(connection: StoreConnection, onIdleError: (error: Error
     application_name: "sallyport",
     // Every name in our SQL is qualified, so that nothing in another schema of the database can stand in for ours.
     options: "-c search_path=pg_catalog",
-    types: { getTypeParser: (oid, format) => (oid === types.builtins.INT8 ? readInt8 : types.getTypeParser(oid, format)) },
+    types: {
+      getTypeParser: (oid, format): unknown =>
+        oid === types.builtins.INT8 ? readInt8 : types.getTypeParser(oid, format),
+    },
   });
   pool.on("error", onIdleError);
   return pool;
@@ -57,7 +60,11 @@ export function openPool(connection: StoreConnection, onIdleError: (error: Error
 function readInt8(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value)) {
-    throw new SallyportError("store.tampered", "gateway", "the state database holds a number that the gateway never writes");
+    throw new SallyportError(
+      "store.tampered",
+      "gateway",
+      "the state database holds a number that the gateway never writes",
+    );
   }
   return value;
 }
@@ -84,10 +91,15 @@ export async function guardStore<T>(work: () => Promise<T>): Promise<T> {
       });
     }
     if (error instanceof DatabaseError && error.code === "42501") {
-      throw new SallyportError("store.rights", "gateway", "the login of the state database lacks a right that the store needs", {
-        cause: error,
-        nextStep: "grant create on database … to that login, or let it own the schema sallyport",
-      });
+      throw new SallyportError(
+        "store.rights",
+        "gateway",
+        "the login of the state database lacks a right that the store needs",
+        {
+          cause: error,
+          nextStep: "grant create on database … to that login, or let it own the schema sallyport",
+        },
+      );
     }
     const what = error instanceof DatabaseError ? `answered ${error.code ?? "with an error"}` : "cannot be reached";
     throw new SallyportError("store.unavailable", "gateway", `the state database ${what}`, {

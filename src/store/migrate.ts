@@ -19,7 +19,9 @@ const lockKey = 7_230_017_432;
  * Reads `0001-name.sql`, `0002-name.sql`, … without a gap.
  * @throws SallyportError `store.migrations` when a number is missing, twice there, or a name does not fit.
  */
-export async function readMigrations(directory: string = join(import.meta.dirname, "migrations")): Promise<readonly Migration[]> {
+export async function readMigrations(
+  directory: string = join(import.meta.dirname, "migrations"),
+): Promise<readonly Migration[]> {
   const names = (await readdir(directory)).filter((name) => name.endsWith(".sql")).toSorted();
   return Promise.all(
     names.map(async (name, position) => {
@@ -72,14 +74,24 @@ async function applyMissing(client: PoolClient, migrations: readonly Migration[]
   for (const { number, name, sha256 } of noted.rows) {
     const migration = migrations[number - 1];
     if (migration === undefined) {
-      throw new SallyportError("store.newer", "gateway", `the state database has migration ${name}, which this program does not know`, {
-        nextStep: "start the newer version of Sallyport that made it",
-      });
+      throw new SallyportError(
+        "store.newer",
+        "gateway",
+        `the state database has migration ${name}, which this program does not know`,
+        {
+          nextStep: "start the newer version of Sallyport that made it",
+        },
+      );
     }
     if (hashOf(migration) !== sha256) {
-      throw new SallyportError("store.migration-changed", "gateway", `migration ${name} was applied with another text than ${migration.name} has now`, {
-        nextStep: "restore the file, and put the change into a new migration",
-      });
+      throw new SallyportError(
+        "store.migration-changed",
+        "gateway",
+        `migration ${name} was applied with another text than ${migration.name} has now`,
+        {
+          nextStep: "restore the file, and put the change into a new migration",
+        },
+      );
     }
   }
   const applied: number[] = [];

@@ -76,13 +76,20 @@ export class SignedTable<T extends { readonly id: string }> {
         .insertInto(name)
         .values(row)
         .onConflict((conflict) =>
-          conflict.column("id").doUpdateSet(row).where(sql.ref(`${name}.entry_index`), "<=", entryIndex),
+          conflict
+            .column("id")
+            .doUpdateSet(row)
+            .where(sql.ref(`${name}.entry_index`), "<=", entryIndex),
         )
         .returning("id")
         .execute(),
     );
     if (written.length !== 1) {
-      throw new SallyportError("store.stale", "gateway", `${name} ${item.id} was changed by an entry later than ${entryIndex}`);
+      throw new SallyportError(
+        "store.stale",
+        "gateway",
+        `${name} ${item.id} was changed by an entry later than ${entryIndex}`,
+      );
     }
     this.#see(item.id, entryIndex);
   }
@@ -115,7 +122,11 @@ export class SignedTable<T extends { readonly id: string }> {
   /** Verifies every row. @throws SallyportError `store.tampered`, `store.unavailable`. */
   async newest(): Promise<readonly RowVersion[]> {
     const items = await this.select(null);
-    return items.map((item) => ({ table: this.#parts.name, id: item.id, entryIndex: this.#seen.get(item.id)?.entryIndex ?? 0 }));
+    return items.map((item) => ({
+      table: this.#parts.name,
+      id: item.id,
+      entryIndex: this.#seen.get(item.id)?.entryIndex ?? 0,
+    }));
   }
 
   async #read(lookup: Lookup<T> | null): Promise<readonly RawRow[]> {

@@ -111,12 +111,18 @@ function openProvisioned(queries: ReturnType<typeof openQueries>): ProvisionedSt
         await queries
           .insertInto("provisioned_roles")
           .values({ resource, role, grant_id: grant, scope_hash: scopeHash })
-          .onConflict((conflict) => conflict.columns(["resource", "role"]).doUpdateSet({ grant_id: grant, scope_hash: scopeHash }))
+          .onConflict((conflict) =>
+            conflict.columns(["resource", "role"]).doUpdateSet({ grant_id: grant, scope_hash: scopeHash }),
+          )
           .execute();
       }),
     removeRole: (resource, role) =>
       guardStore(async () => {
-        await queries.deleteFrom("provisioned_roles").where("resource", "=", resource).where("role", "=", role).execute();
+        await queries
+          .deleteFrom("provisioned_roles")
+          .where("resource", "=", resource)
+          .where("role", "=", role)
+          .execute();
       }),
     roles: () =>
       guardStore(async () => {
@@ -138,7 +144,11 @@ function openProvisioned(queries: ReturnType<typeof openQueries>): ProvisionedSt
       }),
     removeScope: (resource, hash) =>
       guardStore(async () => {
-        await queries.deleteFrom("provisioned_scopes").where("resource", "=", resource).where("hash", "=", hash).execute();
+        await queries
+          .deleteFrom("provisioned_scopes")
+          .where("resource", "=", resource)
+          .where("hash", "=", hash)
+          .execute();
       }),
     scopes: () =>
       guardStore(async () => {

@@ -111,21 +111,24 @@ const lengthBytes = 2;
 export const entryBytesMax = 0xffff;
 
 /**
+ * The length field that precedes an entry in a bundle.
+ * @throws RangeError for an entry of more than 65,535 bytes.
+ */
+export function bundleLength(entry: Uint8Array): Uint8Array {
+  if (entry.length > entryBytesMax) {
+    throw new RangeError(`an entry of ${entry.length} bytes`);
+  }
+  const field = Buffer.allocUnsafe(lengthBytes);
+  field.writeUInt16BE(entry.length);
+  return field;
+}
+
+/**
  * A bundle of entries.
  * @throws RangeError for an entry of more than 65,535 bytes.
  */
 export function encodeBundle(entries: readonly Uint8Array[]): Uint8Array {
-  const bytes = Buffer.allocUnsafe(entries.reduce((sum, entry) => sum + lengthBytes + entry.length, 0));
-  let offset = 0;
-  for (const entry of entries) {
-    if (entry.length > entryBytesMax) {
-      throw new RangeError(`an entry of ${entry.length} bytes`);
-    }
-    offset = bytes.writeUInt16BE(entry.length, offset);
-    bytes.set(entry, offset);
-    offset += entry.length;
-  }
-  return bytes;
+  return Buffer.concat(entries.flatMap((entry) => [bundleLength(entry), entry]));
 }
 
 /** An entry of a bundle, and the offset of its length field. */

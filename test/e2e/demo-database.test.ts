@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openDemoDatabase } from "../../demo/database.ts";
 import { loadBillingData, makeBillingData } from "../../demo/seed.ts";
 import { logLinePrefix, readStatementLog } from "../../demo/statement-log.ts";
 import { type TestPostgres, runSql, startPostgres } from "../support/postgres.ts";
@@ -53,5 +54,34 @@ describe("the demo's database", () => {
     await client.end();
     const logged = readStatementLog(await readFile(server.logFile, "utf8"), new Set(["grant_role"]));
     expect(logged).toEqual({ messages: 2, denied: 1, texts: ["select 1;\n\tselect 2", "select $1::int"] });
+  });
+
+  test("on a server of the user's is gone afterwards, with every role that was made for it", async () => {
+    const { user, password, host, port } = server;
+    const inventory = (): Promise<unknown> =>
+      runSql(server, "select rolname as name from pg_roles union all select datname from pg_database order by name");
+    const before = await inventory();
+    const demo = await openDemoDatabase("unused", `postgres://${user}:${password}@${host}:${port}/postgres`, null);
+    await demo.load(makeBillingData());
+    expect(await demo.count("invoices")).toBe(makeBillingData().invoices.length);
+    const login = new URL(demo.billingUrl);
+    const provisioner = {
+      host,
+      port,
+      user: login.username,
+      password: login.password,
+      database: login.pathname.slice(1),
+    };
+    // What a gateway that was killed leaves behind.
+    await runSql(
+      provisioner,
+      "create role sp_scope_x; create role sp_grant_y login in role sp_scope_x; grant select on customers to sp_scope_x",
+    );
+    await demo[Symbol.asyncDispose]();
+    expect(await inventory()).toEqual(before);
+    // The passwords went to the server as verifiers only.
+    const log = await readFile(server.logFile, "utf8");
+    expect(log).toContain(login.username);
+    expect(log).not.toContain(login.password);
   });
 });

@@ -321,7 +321,7 @@ describe("transactions", () => {
     );
     expect(intents.length).toBeGreaterThanOrEqual(2);
     wire.send(encodeQuery(""));
-    expect(summary(await wire.untilReady())).toEqual(["empty-query-response", "ready idle"]);
+    expect(summary(await wire.untilReady())).toEqual(["empty-query", "ready idle"]);
     wire.close();
   });
 });

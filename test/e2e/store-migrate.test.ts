@@ -11,7 +11,11 @@ import { type DatabaseAddress, type TestPostgres, createDatabase, runSql, startP
 let server: TestPostgres;
 let database: DatabaseAddress;
 let made = 0;
-const first: Migration = { number: 1, name: "0001-first.sql", sql: "create table sallyport.one (a int);\ncreate table sallyport.two (a int)" };
+const first: Migration = {
+  number: 1,
+  name: "0001-first.sql",
+  sql: "create table sallyport.one (a int);\ncreate table sallyport.two (a int)",
+};
 const second: Migration = { number: 2, name: "0002-second.sql", sql: "alter table sallyport.one add column b int" };
 
 async function run(...migrations: readonly Migration[]): Promise<readonly number[]> {
@@ -41,7 +45,10 @@ describe("migrations", () => {
     expect(await run(first)).toEqual([1]);
     expect(await run(first, second)).toEqual([2]);
     expect(await run(first, second)).toEqual([]);
-    const notes = await runSql(database, "select number, name, length(sha256) as hash from sallyport.migrations order by number");
+    const notes = await runSql(
+      database,
+      "select number, name, length(sha256) as hash from sallyport.migrations order by number",
+    );
     expect(notes).toEqual([
       { number: 1, name: "0001-first.sql", hash: 64 },
       { number: 2, name: "0002-second.sql", hash: 64 },
@@ -70,7 +77,10 @@ describe("migrations", () => {
   test("that fail half-way leave nothing behind, and are applied when mended", async () => {
     const broken = { ...second, sql: "create table sallyport.half (a int); select 1/0" };
     await expect(run(first, broken)).rejects.toMatchObject({ code: "store.migration-failed" });
-    const left = await runSql(database, "select to_regclass('sallyport.half') as half, to_regclass('sallyport.one') as one");
+    const left = await runSql(
+      database,
+      "select to_regclass('sallyport.half') as half, to_regclass('sallyport.one') as one",
+    );
     expect(left).toEqual([{ half: null, one: "sallyport.one" }]);
     expect(await run(first, second)).toEqual([2]);
   });
@@ -84,7 +94,10 @@ describe("migrations", () => {
   });
 
   test("need a login that may make a schema, and say so", async () => {
-    await runSql(database, `create role weak_${made} login password 'weak'; revoke create on database migrate_${made} from public`);
+    await runSql(
+      database,
+      `create role weak_${made} login password 'weak'; revoke create on database migrate_${made} from public`,
+    );
     const weak = { ...database, user: `weak_${made}`, password: "weak" };
     await expect(openStore(weak, generateKeyPairSync("ed25519"))).rejects.toMatchObject({
       code: "store.rights",

@@ -69,7 +69,10 @@ let made = 0;
 
 const sql = (text: string): Promise<readonly Record<string, unknown>[]> => runSql(database, text);
 const tampered = (table: string, row: string): unknown =>
-  expect.objectContaining({ code: "store.tampered", message: expect.stringContaining(`row ${row} of sallyport.${table}`) });
+  expect.objectContaining({
+    code: "store.tampered",
+    message: expect.stringContaining(`row ${row} of sallyport.${table}`),
+  });
 
 async function restart(): Promise<Store> {
   await store.close();
@@ -233,7 +236,9 @@ describe("somebody who can write to the state database gains no right", () => {
 
   test("a disabled principal cannot be enabled again", async () => {
     await store.principals.put({ ...copilot, status: "disabled" }, 8);
-    await sql(`update sallyport.principals set body = jsonb_set(body, '{status}', '"active"') where id = '${copilot.id}'`);
+    await sql(
+      `update sallyport.principals set body = jsonb_set(body, '{status}', '"active"') where id = '${copilot.id}'`,
+    );
     await expect(store.principals.byName(copilot.name)).rejects.toEqual(tampered("principals", copilot.id));
   });
 
@@ -300,7 +305,9 @@ describe("a state database that is not there", () => {
   });
 
   test("ends a query with an error, and the next one works when it is back", async () => {
-    await sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sallyport' and datname = current_database()");
+    await sql(
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sallyport' and datname = current_database()",
+    );
     const first = await store.grants.byId(grant.id).catch((error: unknown) => error);
     expect([grant, expect.objectContaining({ code: "store.unavailable" })]).toContainEqual(first);
     expect(await store.grants.byId(grant.id)).toEqual(grant);

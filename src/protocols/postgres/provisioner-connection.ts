@@ -100,13 +100,17 @@ export class ResourceConnections {
 
   /**
    * Runs `work` in one transaction, and all of it again when it met another change. `work` gets a connection on which it may also
-   * read; what it throws rolls back.
+   * read; what it throws rolls back. `failed` is told of each try that did.
    */
-  async change<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+  async change<T>(
+    work: (client: PoolClient) => Promise<T>,
+    failed: (error: unknown) => Promise<void> = () => Promise.resolve(),
+  ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.use((client) => inTransaction(client, work));
       } catch (error) {
+        await failed(error);
         if (attempt === limits.provisionAttemptsMax || !metAnotherChange(error)) {
           throw error;
         }

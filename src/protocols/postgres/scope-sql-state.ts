@@ -3,7 +3,7 @@ import type { ClientBase } from "pg";
 
 import { ownSchemaPrefix } from "./scope-compiler.ts";
 import type { ScopePlan } from "./scope-compiler.ts";
-import { scopeRights, scopeRoleComment, scopeSchemas, scopeViews, viewOwnerRights } from "./scope-sql.ts";
+import { scopeRights, scopeRoleComment, scopeViews, viewOwnerRights } from "./scope-sql.ts";
 import type { Privilege, Right, ServerFacts } from "./scope-sql.ts";
 
 /** A role as `pg_roles` shows it. */
@@ -155,6 +155,17 @@ async function isMember(client: ClientBase, memberOid: number, role: string): Pr
     [memberOid, role],
   );
   return result.rows.length > 0;
+}
+
+const scopeRolesSql = `
+  SELECT r.rolname AS name
+  FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
+  WHERE m.member = $1 AND pg_catalog.starts_with(pg_catalog.shobj_description(r.oid, 'pg_authid'), 'Sallyport scope ')
+  ORDER BY 1`;
+
+/** The scope roles that a grant role is a member of. */
+export async function readScopeRoles(client: ClientBase, grantRoleOid: number): Promise<readonly string[]> {
+  return (await client.query<{ name: string }>(scopeRolesSql, [grantRoleOid])).rows.map(({ name }) => name);
 }
 
 /** What is left of a scope whose plan is not known: for its drop. */

@@ -4,7 +4,9 @@ import { dirname, join } from "node:path";
 
 import { afterAll, describe, expect, test } from "vitest";
 
+import type { AllowPure } from "#domain/decision.ts";
 import { SallyportError } from "#domain/errors.ts";
+import { idSource } from "#domain/ids.ts";
 import { verifyLedgerDirectory } from "#evidence/verify.ts";
 import { openLedger } from "#ledger/append.ts";
 import type { OpenLedger } from "#ledger/append.ts";
@@ -27,6 +29,15 @@ function countingBytes(): (length: number) => Uint8Array {
     return bytes;
   };
 }
+
+const allow: AllowPure = {
+  effect: "allow",
+  pure: true,
+  id: idSource(countingBytes())("dec"),
+  policies: [],
+  policySetHash: "00",
+  obligations: [],
+};
 
 let processes = 0;
 
@@ -58,7 +69,11 @@ async function say(ledger: OpenLedger, acknowledged: Acknowledged, name: string,
 }
 
 /** Everything that a ledger does in its life: begin, grow past a full tile, lose its process, recover, close, go on. */
-async function live(disk: MemoryDisk, acknowledged: Acknowledged): Promise<void> {
+async function live(
+  disk: MemoryDisk,
+  acknowledged: Acknowledged,
+  onTail: (operations: number) => void = () => undefined,
+): Promise<void> {
   const first = await open(disk);
   await Promise.all(Array.from({ length: 250 }, (_, i) => say(first, acknowledged, `bulk ${i}`, i % 50 === 0)));
   await first.checkpoint();
@@ -67,6 +82,7 @@ async function live(disk: MemoryDisk, acknowledged: Acknowledged): Promise<void>
   await first.checkpoint();
   await Promise.all(Array.from({ length: 8 }, (_, i) => say(first, acknowledged, `past the tile ${i}`, true)));
   await first.checkpoint();
+  onTail(disk.operations.length);
   await say(first, acknowledged, "in the tail", true);
   disk.kill();
   const second = await open(disk);
@@ -120,10 +136,14 @@ async function checkAfter(disk: MemoryDisk, acknowledged: Acknowledged): Promise
 }
 
 /** How many operations a life without faults has. */
-async function countOperations(): Promise<readonly string[]> {
+async function countOperations(): Promise<{ operations: readonly string[]; tailSync: number }> {
   const disk = new MemoryDisk();
-  await live(disk, new Map());
-  return disk.operations;
+  let before = 0;
+  await live(disk, new Map(), (count) => {
+    before = count;
+  });
+  // The write of the entry in the tail is the next operation, and its sync the one after.
+  return { operations: disk.operations, tailSync: before + 2 };
 }
 
 async function liveWithFault(
@@ -144,26 +164,24 @@ async function liveWithFault(
 }
 
 describe("at every file operation of a ledger's life", async () => {
-  const operations = await countOperations();
+  const { operations, tailSync } = await countOperations();
   const numbers = operations.map((_, i) => i + 1);
 
   test("there are operations of every kind", () => {
     const kinds = [...new Set(operations)].toSorted();
-    expect(kinds).toEqual(
-      [
-        "list",
-        "makeDirectory",
-        "open",
-        "read",
-        "remove",
-        "removeDirectory",
-        "rename",
-        "sync",
-        "syncDirectory",
-        "truncate",
-        "write",
-      ].filter((kind) => kind !== "truncate"),
-    );
+    // Nothing is torn in this life; the recoveries below have the truncate.
+    expect(kinds).toEqual([
+      "list",
+      "makeDirectory",
+      "open",
+      "read",
+      "remove",
+      "removeDirectory",
+      "rename",
+      "sync",
+      "syncDirectory",
+      "write",
+    ]);
     expect(operations.length).toBeGreaterThan(150);
   });
 
@@ -210,25 +228,117 @@ describe("at every file operation of a ledger's life", async () => {
     }
   });
 
-  test("a second crash, at any operation of the recovery from a first one, loses nothing either", async () => {
-    // A first crash in the middle of a publication leaves the most to recover: unpublished tiles and a segment.
-    const firstAt = operations.lastIndexOf("rename", Math.floor(operations.length / 2));
-    for (let at = 1; ; at++) {
-      const { disk, acknowledged } = await liveWithFault(firstAt, { kind: "crash" });
+  /** Operations of which a first crash leaves the most to recover. */
+  const firstCrashes: readonly [string, number, Survival][] = [
+    // Unpublished tiles, payloads past the end, and a segment that is not in the tree.
+    [
+      "before a checkpoint takes its place",
+      operations.lastIndexOf("rename", Math.floor(operations.length / 2)) + 1,
+      "everything",
+    ],
+    // A torn batch, of which half is on the disk.
+    ["between a write and its sync", tailSync, "half"],
+  ];
+
+  test.each(firstCrashes)(
+    "a second crash, at any operation of the recovery from one %s, loses nothing either",
+    async (_, firstAt, survival) => {
+      const hit = new Set<string>();
+      for (let at = 1; ; at++) {
+        const { disk, acknowledged } = await liveWithFault(firstAt, { kind: "crash" });
+        disk.restart(survival);
+        const start = disk.operations.length;
+        disk.plan(start + at, { kind: "crash" });
+        try {
+          const ledger = await open(disk);
+          await ledger.close();
+        } catch (error) {
+          expect(error).toBeInstanceOf(SallyportError);
+        }
+        if (!disk.wasHit) {
+          expect(at).toBeGreaterThan(30);
+          break;
+        }
+        hit.add(disk.operations.at(-1) ?? "");
+        disk.restart("nothing");
+        await checkAfter(disk, acknowledged);
+      }
+      expect([...hit]).toEqual(
+        expect.arrayContaining(["truncate", "rename", "remove", "sync", "syncDirectory", "write"]),
+      );
+    },
+  );
+
+  test.each<["sync" | "syncDirectory"]>([["sync"], ["syncDirectory"]])(
+    "a writer that leaves out a %s is caught by these very checks",
+    async (operation) => {
+      let losses = 0;
+      for (const at of numbers.filter((number) => number % 10 === 0)) {
+        const disk = new MemoryDisk();
+        disk.lieAbout(operation);
+        const acknowledged: Acknowledged = new Map();
+        disk.plan(at, { kind: "crash" });
+        await live(disk, acknowledged).catch(() => undefined);
+        disk.restart("nothing");
+        await checkAfter(disk, acknowledged).catch(() => {
+          losses += 1;
+        });
+      }
+      expect(losses).toBeGreaterThan(3);
+    },
+  );
+});
+
+describe("when nothing can be written any more", () => {
+  const cases: readonly [string, Fault, string, string][] = [
+    ["a full disk", { kind: "short-then-fail", code: "ENOSPC" }, "write", "Free space on the volume of /log"],
+    ["a read-only disk", { kind: "fail", code: "EROFS" }, "write", "Make /log writable"],
+    ["a sync that fails", { kind: "fail", code: "EIO" }, "sync", "Check the disk that holds /log"],
+  ];
+
+  test.each(cases)(
+    "%s refuses what waits and what comes, says what to do, and is never tried again",
+    async (_, fault, operation, nextStep) => {
+      const disk = new MemoryDisk();
+      const ledger = await open(disk);
+      const acknowledged: Acknowledged = new Map();
+      await say(ledger, acknowledged, "before", true);
+      // Of a batch, the write comes first and the sync second.
+      disk.plan(disk.operations.length + (operation === "write" ? 1 : 2), fault);
+      const waiting = await Promise.allSettled(
+        Array.from({ length: 5 }, (_unused, i) => say(ledger, acknowledged, `w${i}`, true)),
+      );
+      const refusal = { code: "ledger.unavailable", whose: "gateway", nextStep: expect.stringContaining(nextStep) };
+      for (const result of waiting) {
+        expect(result).toMatchObject({ status: "rejected", reason: refusal });
+      }
+      expect(await ledger.failed).toMatchObject(refusal);
+      expect(ledger.status()).toMatchObject({
+        state: "failed",
+        size: 2,
+        failure: expect.stringContaining("nothing passes"),
+      });
+      const operationsBefore = disk.operations.length;
+      await expect(say(ledger, acknowledged, "after", false)).rejects.toMatchObject(refusal);
+      expect(() => ledger.enqueue({ entry: { type: "node.stopped", reason: "after" } }, allow)).toThrow(SallyportError);
+      await expect(ledger.checkpoint()).rejects.toMatchObject(refusal);
+      await expect(ledger.openDataKey("ses_new")).rejects.toMatchObject(refusal);
+      expect(disk.operations.length).toBe(operationsBefore);
+      await ledger.close();
       disk.restart("everything");
-      disk.plan(disk.operations.length + at, { kind: "crash" });
-      try {
-        const ledger = await open(disk);
-        await ledger.close();
-      } catch (error) {
-        expect(error).toBeInstanceOf(SallyportError);
-      }
-      if (!disk.wasHit) {
-        expect(at).toBeGreaterThan(30);
-        break;
-      }
-      disk.restart("nothing");
       await checkAfter(disk, acknowledged);
-    }
+    },
+  );
+
+  test("a failure while entries are integrated in the background is the ledger's too", async () => {
+    const disk = new MemoryDisk();
+    const ledger = await open(disk);
+    disk.plan(disk.operations.length + 4, { kind: "fail", code: "ENOSPC" }, true);
+    const acknowledged: Acknowledged = new Map();
+    await say(ledger, acknowledged, "durable", true);
+    await expect(ledger.checkpoint()).rejects.toMatchObject({ code: "ledger.unavailable" });
+    await expect(say(ledger, acknowledged, "late", true)).rejects.toMatchObject({ code: "ledger.unavailable" });
+    disk.restart("nothing");
+    await checkAfter(disk, acknowledged);
   });
 });

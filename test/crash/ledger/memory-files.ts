@@ -47,6 +47,7 @@ export class MemoryDisk {
   #plan: { readonly at: number; readonly fault: Fault } | null = null;
   #wasHit = false;
   #isPersistent = false;
+  #lies: "sync" | "syncDirectory" | null = null;
   /** Names of the operations so far, in order. */
   readonly operations: string[] = [];
 
@@ -55,6 +56,11 @@ export class MemoryDisk {
     this.#plan = { at, fault };
     this.#isPersistent = isPersistent;
     this.#wasHit = false;
+  }
+
+  /** From here on, this operation says that it was done and does nothing: a writer that forgot it looks the same. */
+  lieAbout(operation: "sync" | "syncDirectory"): void {
+    this.#lies = operation;
   }
 
   get wasHit(): boolean {
@@ -169,7 +175,9 @@ export class MemoryDisk {
       },
       sync: async () => {
         this.#operate("sync", generation);
-        node.durable = node.data;
+        if (this.#lies !== "sync") {
+          node.durable = node.data;
+        }
       },
       truncate: async (sizeBytes) => {
         this.#operate("truncate", generation);
@@ -245,7 +253,9 @@ export class MemoryDisk {
       syncDirectory: async (path) => {
         this.#operate("syncDirectory", generation);
         const directory = this.#directory(path);
-        directory.durable = new Map(directory.names);
+        if (this.#lies !== "syncDirectory") {
+          directory.durable = new Map(directory.names);
+        }
       },
     };
   }

@@ -61,7 +61,14 @@ export const statusView: StatusView = {
   postgres: { host: "127.0.0.1", port: 7432 },
   control: { host: "127.0.0.1", port: 7400 },
   resources: [
-    { id: id("res", "b1"), name: "billing", kind: "postgres", target: "127.0.0.1:5432/billing", state: "ready", findings: [] },
+    {
+      id: id("res", "b1"),
+      name: "billing",
+      kind: "postgres",
+      target: "127.0.0.1:5432/billing",
+      state: "ready",
+      findings: [],
+    },
   ],
   principals: 2,
   activeGrants: 1,
@@ -84,7 +91,7 @@ export interface NotingControl extends ControlPlane {
   /** How many event streams have been told to end. */
   readonly streamsEnded: () => number;
   /** When set, the next call throws it. */
-  fail: unknown;
+  fail: Error | null;
   /** Sent to every stream that is open. */
   readonly send: (event: RunEvent) => void;
 }
@@ -93,11 +100,14 @@ export function notingControl(): NotingControl {
   const asked: (readonly unknown[])[] = [];
   const readers = new Set<(event: RunEvent) => void>();
   let ended = 0;
-  const note = <T>(name: string, input: readonly unknown[], answer: T): Promise<T> => {
+  const note = async <T>(name: string, input: readonly unknown[], answer: T): Promise<T> => {
     asked.push([name, ...input]);
     const failure = control.fail;
     control.fail = null;
-    return failure === null ? Promise.resolve(answer) : Promise.reject(failure);
+    if (failure !== null) {
+      throw failure;
+    }
+    return answer;
   };
   const control: NotingControl = {
     asked,
@@ -114,7 +124,7 @@ export function notingControl(): NotingControl {
     openCall: (run, input) => note("openCall", [run, input], { callId: id("call", "k1") }),
     closeCall: (run, call, input) => note("closeCall", [run, call, input], undefined),
     endRun: (run, reason) => note("endRun", [run, reason], undefined),
-    runEvents: async function* (run, signal) {
+    async *runEvents(run, signal) {
       await note("runEvents", [run], undefined);
       const waiting: RunEvent[] = [{ kind: "hello", runId: run }];
       let wake = (): void => {};

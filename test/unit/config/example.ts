@@ -42,7 +42,11 @@ export function parse(text: string, more: Readonly<Record<string, string>> = {},
 }
 
 /** The problems of a text that is refused; a text that is not refused fails the test. */
-export function problemsOf(text: string, more: Readonly<Record<string, string>> = {}, directory = "/nowhere"): readonly ConfigProblem[] {
+export function problemsOf(
+  text: string,
+  more: Readonly<Record<string, string>> = {},
+  directory = "/nowhere",
+): readonly ConfigProblem[] {
   try {
     parse(text, more, directory);
   } catch (error) {

@@ -16,7 +16,9 @@ describe("the secrets of a node", () => {
   test("are made once, closed to others, and never overwritten", async () => {
     const { rightsKey, controlToken, keys } = nodePlaces(directory);
     expect(await ensureNodeSecrets(directory)).toEqual([rightsKey, controlToken]);
-    const modes = await Promise.all([directory, keys, rightsKey, controlToken].map(async (path) => (await stat(path)).mode & 0o777));
+    const modes = await Promise.all(
+      [directory, keys, rightsKey, controlToken].map(async (path) => (await stat(path)).mode & 0o777),
+    );
     expect(modes).toEqual([0o700, 0o700, 0o600, 0o600]);
     const before = await Promise.all([readFile(rightsKey), readFile(controlToken)]);
     expect(await ensureNodeSecrets(directory)).toEqual([]);
@@ -33,7 +35,11 @@ describe("the secrets of a node", () => {
   test("load as a working key pair and a token", async () => {
     await ensureNodeSecrets(directory);
     const key = await loadRightsKey(directory);
-    expect([key.privateKey.type, key.publicKey.type, key.publicKey.asymmetricKeyType]).toEqual(["private", "public", "ed25519"]);
+    expect([key.privateKey.type, key.publicKey.type, key.publicKey.asymmetricKeyType]).toEqual([
+      "private",
+      "public",
+      "ed25519",
+    ]);
     expect((await loadControlToken(nodePlaces(directory).controlToken)).reveal()).toMatch(/^[\w-]{43}$/);
   });
 

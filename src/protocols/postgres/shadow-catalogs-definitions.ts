@@ -1,0 +1,439 @@
+/**
+ * What each shadowed catalog relation shows, as a filter and replaced columns over the original.
+ *
+ * A session sees what its scope role was marked for: every granted column of a base table carries REFERENCES for the scope role
+ * (`scope-sql.ts`), and `pg_shdepend` has a row for each such mark. So the granted columns of a session are an index scan away,
+ * and rights that PUBLIC has somewhere else show nothing. Objects of PostgreSQL itself (OIDs below 16384) are shown as they are.
+ * Owners are shown as the session's own role, access lists as none; what speaks of physical layout or of other sessions is blank.
+ */
+import { shadowedCatalogRelations } from "#sql/shadowed.ts";
+import { ownSchemaPrefix, shadowSchema } from "./scope-compiler.ts";
+
+/** One SELECT of a shadow: the original as `x`. */
+export interface ShadowBranch {
+  readonly from: string;
+  readonly where: string;
+}
+
+export interface ShadowDefinition {
+  readonly schema: "pg_catalog" | "information_schema";
+  readonly name: string;
+  readonly branches: readonly ShadowBranch[];
+  /** Expressions in place of columns; a column that this version of PostgreSQL has not is left out. */
+  readonly replaced: Readonly<Record<string, string>>;
+  /** When set, every column but these and the replaced ones is blank: 0 for a number, NULL for the rest. */
+  readonly kept: readonly string[] | null;
+}
+
+/** A view that the shadows are made with and no session may read. */
+export interface HelperView {
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** The first OID of an object that is not PostgreSQL's own (`FirstNormalObjectId`). */
+const ownOids = 16_384;
+
+const s = (name: string): string => `"${shadowSchema}".${name}`;
+const ownRole = `(SELECT own.oid FROM ${s("own_role")} own)`;
+const isClass = (catalog: string): string => `'pg_catalog.${catalog}'::pg_catalog.regclass`;
+
+/** In order: each may use those before it. */
+export const helperViews: readonly HelperView[] = [
+  { name: "own_role", sql: "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = SESSION_USER" },
+  {
+    name: "granted_columns",
+    sql: `
+      SELECT DISTINCT d.objid AS relation, d.objsubid::pg_catalog.int2 AS number
+      FROM ${s("own_role")} own
+      JOIN pg_catalog.pg_auth_members m ON m.member = own.oid
+      JOIN pg_catalog.pg_shdepend d ON d.refclassid = ${isClass("pg_authid")} AND d.refobjid = m.roleid
+      JOIN pg_catalog.pg_class c ON c.oid = d.objid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE d.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+        AND d.classid = ${isClass("pg_class")} AND d.objsubid > 0 AND d.deptype = 'a'
+        AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, '${ownSchemaPrefix}')`,
+  },
+  {
+    name: "granted_relations",
+    sql: `
+      SELECT DISTINCT g.relation, c.relnamespace AS namespace, n.nspname AS schema, c.relname AS name
+      FROM ${s("granted_columns")} g
+      JOIN pg_catalog.pg_class c ON c.oid = g.relation
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace`,
+  },
+  {
+    name: "granted_indexes",
+    sql: `
+      SELECT i.indexrelid AS index, i.indrelid AS relation
+      FROM ${s("granted_relations")} g JOIN pg_catalog.pg_index i ON i.indrelid = g.relation
+      WHERE i.indexprs IS NULL AND i.indpred IS NULL AND ${allGranted("i.indkey::pg_catalog.int2[]", "i.indrelid")}`,
+  },
+  {
+    name: "granted_constraints",
+    sql: `
+      SELECT k.oid, k.conname AS name, g.schema AS table_schema, g.name AS table_name
+      FROM ${s("granted_relations")} g JOIN pg_catalog.pg_constraint k ON k.conrelid = g.relation
+      WHERE k.contype IN ('p', 'u', 'f', 'c', 'n') AND k.conkey IS NOT NULL AND ${allGranted("k.conkey", "k.conrelid")}
+        AND (k.contype <> 'f' OR ${allGranted("k.confkey", "k.confrelid")})`,
+  },
+  {
+    name: "granted_defaults",
+    sql: `
+      SELECT a.oid, a.adrelid AS relation, a.adnum AS number
+      FROM ${s("granted_columns")} g
+      JOIN pg_catalog.pg_attrdef a ON a.adrelid = g.relation AND a.adnum = g.number
+      WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend d
+        WHERE d.classid = ${isClass("pg_attrdef")} AND d.objid = a.oid AND d.refclassid = ${isClass("pg_class")}
+          AND d.refobjid = a.adrelid AND d.refobjsubid > 0
+          AND NOT EXISTS (
+            SELECT FROM ${s("granted_columns")} o WHERE o.relation = a.adrelid AND o.number = d.refobjsubid))`,
+  },
+  {
+    name: "granted_types",
+    sql: `
+      WITH RECURSIVE used(oid) AS (
+        SELECT shown.oid FROM (
+          SELECT a.atttypid AS oid
+          FROM ${s("granted_columns")} g
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = g.relation AND a.attnum = g.number
+          UNION
+          SELECT c.reltype FROM ${s("granted_relations")} g JOIN pg_catalog.pg_class c ON c.oid = g.relation
+        ) AS shown
+        UNION
+        SELECT related.oid
+        FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid
+        CROSS JOIN LATERAL (VALUES (t.typelem), (t.typarray), (t.typbasetype)) AS related(oid)
+        WHERE related.oid <> 0
+      )
+      SELECT used.oid FROM used`,
+  },
+];
+
+function allGranted(numbers: string, relation: string): string {
+  return `NOT EXISTS (
+          SELECT FROM pg_catalog.unnest(${numbers}) AS part(number)
+          WHERE NOT EXISTS (
+            SELECT FROM ${s("granted_columns")} o WHERE o.relation = ${relation} AND o.number = part.number))`;
+}
+
+type Options = { readonly replaced?: Readonly<Record<string, string>>; readonly kept?: readonly string[] };
+
+function inCatalog(name: string, where: string | readonly ShadowBranch[], options: Options = {}): ShadowDefinition {
+  return define("pg_catalog", name, where, options);
+}
+
+function inInformationSchema(
+  name: string,
+  where: string | readonly ShadowBranch[],
+  options: Options = {},
+): ShadowDefinition {
+  return define("information_schema", name, where, options);
+}
+
+function define(
+  schema: ShadowDefinition["schema"],
+  name: string,
+  where: string | readonly ShadowBranch[],
+  { replaced = {}, kept }: Options,
+): ShadowDefinition {
+  const branches = typeof where === "string" ? [{ from: `${schema}.${name} x`, where }] : where;
+  return { schema, name, branches, replaced, kept: kept ?? null };
+}
+
+const nothing = "false";
+const grantedOr = (granted: string, column = "oid"): string => `x.${column} < ${ownOids} OR x.${column} IN (${granted})`;
+const relations = `SELECT g.relation FROM ${s("granted_relations")} g`;
+const types = `SELECT g.oid FROM ${s("granted_types")} g`;
+const isSystemSchema = (column: string): string => `x.${column} IN ('pg_catalog', 'information_schema')`;
+const isGrantedName = (schema: string, name: string): string =>
+  `EXISTS (SELECT FROM ${s("granted_relations")} g WHERE g.schema = x.${schema} AND g.name = x.${name})`;
+
+const isPartitionShown = `EXISTS (
+  SELECT FROM pg_catalog.pg_inherits i JOIN ${s("granted_relations")} g ON g.relation = i.inhparent WHERE i.inhrelid = x.oid)`;
+
+const pgClass = inCatalog(
+  "pg_class",
+  [
+    {
+      from: "pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace",
+      where: `x.oid < ${ownOids} AND n.nspname IN ('pg_catalog', 'information_schema')`,
+    },
+    { from: `${s("granted_relations")} g JOIN pg_catalog.pg_class x ON x.oid = g.relation`, where: "true" },
+    { from: `${s("granted_indexes")} g JOIN pg_catalog.pg_class x ON x.oid = g.index`, where: "true" },
+  ],
+  {
+    replaced: {
+      relowner: ownRole,
+      relfilenode: "0",
+      reltablespace: "0",
+      reltoastrelid: "0",
+      relpages: "0",
+      relallvisible: "0",
+      relallfrozen: "0",
+      // An estimate is made from pages, which hidden values fill too.
+      reltuples: `CASE WHEN x.oid >= ${ownOids} AND pg_catalog.has_table_privilege(x.oid, 'SELECT') THEN x.reltuples ELSE -1 END`,
+      // A partition key of hidden columns is told by functions that take the table's OID; a plain table has none.
+      relkind: `CASE WHEN x.relkind = 'p' AND EXISTS (
+          SELECT FROM pg_catalog.pg_partitioned_table p
+          WHERE p.partrelid = x.oid AND (p.partexprs IS NOT NULL OR NOT (${allGranted("p.partattrs::pg_catalog.int2[]", "x.oid")})))
+        THEN 'r' ELSE x.relkind END`,
+      relnatts: `CASE WHEN x.oid < ${ownOids} OR x.relkind IN ('i', 'I') THEN x.relnatts ELSE (
+          SELECT pg_catalog.max(g.number) FROM ${s("granted_columns")} g WHERE g.relation = x.oid) END`,
+      relchecks: `(SELECT pg_catalog.count(*) FROM ${s("granted_constraints")} g
+          JOIN pg_catalog.pg_constraint k ON k.oid = g.oid WHERE k.conrelid = x.oid AND k.contype = 'c')`,
+      relhasrules: "false",
+      relhastriggers: "false",
+      relrowsecurity: "false",
+      relforcerowsecurity: "false",
+      relhassubclass: `EXISTS (SELECT FROM pg_catalog.pg_inherits i
+          JOIN ${s("granted_relations")} g ON g.relation = i.inhrelid WHERE i.inhparent = x.oid)`,
+      relispartition: `x.relispartition AND ${isPartitionShown}`,
+      relpartbound: `CASE WHEN ${isPartitionShown} THEN x.relpartbound END`,
+      relfrozenxid: "'0'",
+      relminmxid: "'0'",
+      relacl: "NULL",
+    },
+  },
+);
+
+const pgAttribute = inCatalog(
+  "pg_attribute",
+  [
+    { from: "pg_catalog.pg_attribute x", where: `x.attrelid < ${ownOids}` },
+    {
+      from: `${s("granted_columns")} g JOIN pg_catalog.pg_attribute x ON x.attrelid = g.relation AND x.attnum = g.number`,
+      where: "true",
+    },
+    { from: `${s("granted_indexes")} g JOIN pg_catalog.pg_attribute x ON x.attrelid = g.index`, where: "true" },
+  ],
+  {
+    replaced: {
+      atthasdef: `x.atthasdef AND EXISTS (
+          SELECT FROM ${s("granted_defaults")} g WHERE g.relation = x.attrelid AND g.number = x.attnum)`,
+      atthasmissing: "false",
+      // A value of the column, for rows older than it. A view cannot have its type, anyarray.
+      attmissingval: "CAST(NULL AS pg_catalog.text)",
+      attacl: "NULL",
+      attfdwoptions: "NULL",
+    },
+  },
+);
+
+const pgDescription = inCatalog(
+  "pg_description",
+  `CASE x.classoid
+      WHEN ${isClass("pg_class")} THEN x.objoid < ${ownOids}
+        OR (x.objsubid = 0 AND x.objoid IN (${relations} UNION ALL SELECT i.index FROM ${s("granted_indexes")} i))
+        OR (x.objoid, x.objsubid) IN (SELECT g.relation, g.number::pg_catalog.int4 FROM ${s("granted_columns")} g)
+      WHEN ${isClass("pg_namespace")} THEN x.objoid IN (
+        SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('pg_catalog', 'information_schema')
+        UNION ALL SELECT g.namespace FROM ${s("granted_relations")} g)
+      WHEN ${isClass("pg_constraint")} THEN x.objoid IN (SELECT g.oid FROM ${s("granted_constraints")} g)
+      WHEN ${isClass("pg_type")} THEN x.objoid < ${ownOids} OR x.objoid IN (${types})
+      ELSE x.objoid < ${ownOids} END`,
+);
+
+/** Settings that drivers and monitoring read. */
+const shownSettings = [
+  "application_name",
+  "client_encoding",
+  "DateStyle",
+  "default_transaction_isolation",
+  "default_transaction_read_only",
+  "extra_float_digits",
+  "idle_in_transaction_session_timeout",
+  "integer_datetimes",
+  "IntervalStyle",
+  "lc_collate",
+  "lc_ctype",
+  "lock_timeout",
+  "max_connections",
+  "max_identifier_length",
+  "max_index_keys",
+  "search_path",
+  "server_encoding",
+  "server_version",
+  "server_version_num",
+  "standard_conforming_strings",
+  "statement_timeout",
+  "TimeZone",
+  "transaction_isolation",
+  "transaction_read_only",
+];
+
+const isNotNullOfGranted = `EXISTS (
+  SELECT FROM ${s("granted_columns")} c JOIN ${s("granted_relations")} g ON g.relation = c.relation
+  WHERE g.schema = x.table_schema AND g.name = x.table_name
+    AND x.constraint_name = pg_catalog.concat(g.namespace, '_', g.relation, '_', c.number, '_not_null'))`;
+const isGrantedConstraint = `EXISTS (
+  SELECT FROM ${s("granted_constraints")} g
+  WHERE g.name = x.constraint_name AND g.table_schema = x.table_schema AND g.table_name = x.table_name)`;
+
+const informationSchema: readonly ShadowDefinition[] = [
+  inInformationSchema(
+    "schemata",
+    `${isSystemSchema("schema_name")} OR x.schema_name IN (SELECT g.schema FROM ${s("granted_relations")} g)`,
+    { replaced: { schema_owner: "SESSION_USER" } },
+  ),
+  inInformationSchema("tables", `${isSystemSchema("table_schema")} OR ${isGrantedName("table_schema", "table_name")}`),
+  inInformationSchema(
+    "columns",
+    `${isSystemSchema("table_schema")} OR EXISTS (
+      SELECT FROM ${s("granted_relations")} g
+      JOIN ${s("granted_columns")} c ON c.relation = g.relation
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.relation AND a.attnum = c.number
+      WHERE g.schema = x.table_schema AND g.name = x.table_name AND a.attname = x.column_name)`,
+  ),
+  inInformationSchema("routines", isSystemSchema("specific_schema"), { replaced: { routine_definition: "NULL" } }),
+  inInformationSchema("parameters", isSystemSchema("specific_schema"), { replaced: { parameter_default: "NULL" } }),
+  inInformationSchema(
+    "table_constraints",
+    `${isSystemSchema("table_schema")} OR ${isGrantedConstraint} OR ${isNotNullOfGranted}`,
+  ),
+  inInformationSchema("key_column_usage", `${isSystemSchema("table_schema")} OR ${isGrantedConstraint}`),
+  // The original shows these two to a table's owner only; they tell how granted tables join and what their columns take.
+  inInformationSchema(
+    "constraint_column_usage",
+    [
+      {
+        from: `${s("granted_constraints")} g
+          JOIN pg_catalog.pg_constraint k ON k.oid = g.oid
+          JOIN pg_catalog.pg_namespace kn ON kn.oid = k.connamespace
+          JOIN pg_catalog.pg_class c ON c.oid = CASE k.contype WHEN 'f' THEN k.confrelid ELSE k.conrelid END
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+            AND a.attnum = ANY (CASE k.contype WHEN 'f' THEN k.confkey ELSE k.conkey END)`,
+        where: "k.contype <> 'n'",
+      },
+    ],
+    {
+      replaced: {
+        table_catalog: "pg_catalog.current_database()",
+        table_schema: "n.nspname",
+        table_name: "c.relname",
+        column_name: "a.attname",
+        constraint_catalog: "pg_catalog.current_database()",
+        constraint_schema: "kn.nspname",
+        constraint_name: "k.conname",
+      },
+    },
+  ),
+  inInformationSchema(
+    "check_constraints",
+    [
+      {
+        from: `${s("granted_constraints")} g
+          JOIN pg_catalog.pg_constraint k ON k.oid = g.oid
+          JOIN pg_catalog.pg_namespace n ON n.oid = k.connamespace`,
+        where: "k.contype = 'c'",
+      },
+    ],
+    {
+      replaced: {
+        constraint_catalog: "pg_catalog.current_database()",
+        constraint_schema: "n.nspname",
+        constraint_name: "k.conname",
+        check_clause: `pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), '^CHECK ', '')`,
+      },
+    },
+  ),
+];
+
+const catalogs: readonly ShadowDefinition[] = [
+  inCatalog(
+    "pg_namespace",
+    `x.nspname IN ('pg_catalog', 'information_schema') OR x.oid IN (SELECT g.namespace FROM ${s("granted_relations")} g)`,
+    { replaced: { nspowner: ownRole, nspacl: "NULL" } },
+  ),
+  pgClass,
+  pgAttribute,
+  inCatalog("pg_index", grantedOr(`SELECT g.index FROM ${s("granted_indexes")} g`, "indexrelid")),
+  inCatalog("pg_constraint", grantedOr(`SELECT g.oid FROM ${s("granted_constraints")} g`)),
+  pgDescription,
+  inCatalog("pg_proc", `x.oid < ${ownOids} AND x.pronamespace = 'pg_catalog'::pg_catalog.regnamespace`, {
+    replaced: {
+      proowner: ownRole,
+      prosrc: "NULL",
+      probin: "NULL",
+      prosqlbody: "NULL",
+      proconfig: "NULL",
+      proacl: "NULL",
+    },
+  }),
+  inCatalog("pg_type", grantedOr(types), { replaced: { typowner: ownRole, typacl: "NULL" } }),
+  inCatalog("pg_enum", grantedOr(types, "enumtypid")),
+  inCatalog("pg_trigger", nothing),
+  inCatalog("pg_policies", nothing),
+  inCatalog("pg_extension", `x.oid < ${ownOids}`, { replaced: { extowner: ownRole } }),
+
+  inCatalog("pg_am", `x.oid < ${ownOids}`),
+  inCatalog("pg_attrdef", `x.oid IN (SELECT g.oid FROM ${s("granted_defaults")} g)`),
+  inCatalog(
+    "pg_collation",
+    grantedOr(`SELECT a.attcollation FROM ${s("granted_columns")} g
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = g.relation AND a.attnum = g.number`),
+    { replaced: { collowner: ownRole } },
+  ),
+  inCatalog("pg_inherits", `x.inhrelid IN (${relations}) AND x.inhparent IN (${relations})`),
+  inCatalog("pg_policy", nothing),
+  inCatalog("pg_rewrite", nothing),
+  inCatalog("pg_statistic_ext", nothing),
+  inCatalog("pg_publication", nothing),
+  inCatalog("pg_publication_rel", nothing),
+  inCatalog("pg_publication_namespace", nothing),
+  inCatalog("pg_roles", "x.rolname = SESSION_USER", { replaced: { rolconfig: "NULL" } }),
+  inCatalog("pg_auth_members", nothing),
+  inCatalog("pg_database", "x.datname = pg_catalog.current_database()", {
+    replaced: { datdba: ownRole, datfrozenxid: "'0'", datminmxid: "'0'", dattablespace: "1663", datacl: "NULL" },
+  }),
+  inCatalog("pg_language", `x.oid < ${ownOids}`, { replaced: { lanowner: ownRole, lanacl: "NULL" } }),
+
+  inCatalog("pg_tables", `${isSystemSchema("schemaname")} OR ${isGrantedName("schemaname", "tablename")}`, {
+    replaced: {
+      tableowner: "SESSION_USER",
+      tablespace: "NULL",
+      hasrules: "false",
+      hastriggers: "false",
+      rowsecurity: "false",
+    },
+  }),
+  inCatalog("pg_settings", `x.name IN (${shownSettings.map((name) => `'${name}'`).join(", ")})`, {
+    replaced: { sourcefile: "NULL", sourceline: "NULL" },
+  }),
+  inCatalog("pg_stat_activity", "x.usename = SESSION_USER AND x.datname = pg_catalog.current_database()", {
+    replaced: {
+      client_addr: "NULL",
+      client_hostname: "NULL",
+      client_port: "NULL",
+      backend_xid: "NULL",
+      backend_xmin: "NULL",
+      query_id: "NULL",
+      // The text as it ran, with the names of the scope's views in it.
+      query: "NULL",
+    },
+  }),
+  inCatalog("pg_stat_database", "x.datname = pg_catalog.current_database()", {
+    kept: ["datid", "datname"],
+    replaced: {
+      numbackends: "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usename = SESSION_USER)",
+    },
+  }),
+  inCatalog("pg_stat_user_tables", `x.relid IN (${relations})`, { kept: ["relid", "schemaname", "relname"] }),
+  inCatalog("pg_stat_user_indexes", `x.indexrelid IN (SELECT g.index FROM ${s("granted_indexes")} g)`, {
+    kept: ["relid", "indexrelid", "schemaname", "relname", "indexrelname"],
+  }),
+  inCatalog("pg_statio_user_tables", `x.relid IN (${relations})`, { kept: ["relid", "schemaname", "relname"] }),
+  inCatalog("pg_locks", nothing),
+];
+
+/** Every shadow, by the relation's own name. */
+export const shadowDefinitions: ReadonlyMap<string, ShadowDefinition> = new Map(
+  [...informationSchema, ...catalogs].map((definition) => [definition.name, definition]),
+);
+
+/** Relations that the gate splices onto a shadow and that have no definition here: always empty. */
+export function undefinedShadows(): readonly string[] {
+  return shadowedCatalogRelations.map(({ name }) => name).filter((name) => !shadowDefinitions.has(name));
+}

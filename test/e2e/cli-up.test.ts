@@ -1,0 +1,202 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findFreePort } from "#store/postgres-process.ts";
+
+const program = join(import.meta.dirname, "../../src/cli/main.ts");
+
+interface Result {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+let directory = "";
+let config = "";
+const started: ChildProcess[] = [];
+
+function sallyport(...given: readonly string[]): Promise<Result> {
+  return new Promise((settle) => {
+    const child = execFile(process.execPath, [program, ...given], { cwd: directory }, (_, out, err) => {
+      settle({ code: child.exitCode ?? -1, out, err });
+    });
+  });
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  /** The one object that `up --json` writes when it is ready. */
+  readonly ready: Record<string, unknown>;
+  readonly exited: Promise<number | null>;
+}
+
+async function up(file = config): Promise<Running> {
+  const child = spawn(process.execPath, [program, "up", "--json", "-c", file], {
+    cwd: directory,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  started.push(child);
+  const exited = new Promise<number | null>((settle) => child.once("exit", settle));
+  let out = "";
+  let err = "";
+  child.stderr?.on("data", (chunk) => {
+    err += String(chunk);
+  });
+  const line = await new Promise<string>((settle, fail) => {
+    child.stdout?.on("data", (chunk) => {
+      out += String(chunk);
+      if (out.includes("\n")) {
+        settle(out);
+      }
+    });
+    void exited.then((code) => fail(new Error(`up ended with ${code}: ${out}${err}`)));
+  });
+  const ready: Record<string, unknown> = JSON.parse(line);
+  return { child, ready, exited };
+}
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "sallyport cli up "));
+  await sallyport("init", directory, "--name", "cli-test");
+  config = join(directory, "sallyport.yaml");
+  const [postgres, control] = [await findFreePort(), await findFreePort()];
+  const text = await readFile(config, "utf8");
+  await writeFile(config, text.replace(":7432", `:${postgres}`).replace(":7400", `:${control}`));
+});
+
+afterAll(async () => {
+  for (const child of started) {
+    child.kill("SIGKILL");
+  }
+  await rm(directory, { recursive: true, force: true });
+});
+
+describe("a node from its configuration to its verified ledger", () => {
+  let key = "";
+  const ledger = (): string => join(directory, ".sallyport/ledger");
+
+  test("up says where it listens, the verbs reach it, and SIGTERM stops it in order", async () => {
+    const node = await up();
+    expect(node.ready).toMatchObject({ ready: true, status: { liveSessions: 0, ledger: { state: "open" } } });
+    const status = await sallyport("ledger", "status", "--json");
+    expect(JSON.parse(status.out)).toMatchObject({
+      running: true,
+      ledger: { origin: "sallyport.local/cli-test", state: "open" },
+    });
+    key = JSON.parse(status.out).ledger.verifierKey;
+    expect(JSON.parse((await sallyport("grant", "ls", "--json")).out)).toEqual({ grants: [] });
+    expect(JSON.parse((await sallyport("session", "ls", "--json")).out)).toEqual({ sessions: [] });
+    const doctor = await sallyport("doctor", "--json");
+    expect(
+      JSON.parse(doctor.out).findings.filter((one: { readonly verdict: string }) => one.verdict === "failure"),
+    ).toEqual([]);
+    expect(doctor.code).toBe(0);
+    const second = await sallyport("up", "--json");
+    expect(second.code).toBe(1);
+    expect(JSON.parse(second.out).error.nextStep).toEqual(expect.any(String));
+    node.child.kill("SIGTERM");
+    expect(await node.exited).toBe(0);
+  });
+
+  test("the ledger verifies offline with the key from outside, and is read without a gateway", async () => {
+    const verified = await sallyport("ledger", "verify", ledger(), "--key", key, "--json");
+    expect(JSON.parse(verified.out)).toMatchObject({ verified: true, integrity: "intact", completeness: "complete" });
+    expect(verified.code).toBe(0);
+    const status = await sallyport("ledger", "status", "--json");
+    expect(JSON.parse(status.out)).toMatchObject({
+      running: false,
+      ledger: { verifierKey: key, size: JSON.parse(verified.out).size },
+    });
+  });
+
+  test("one flipped byte in a copy is found and located, with exit code 6", async () => {
+    const copy = join(directory, "copy");
+    await cp(ledger(), copy, { recursive: true });
+    const { files } = JSON.parse((await sallyport("ledger", "verify", copy, "--key", key, "--json")).out);
+    const file =
+      files.find((name: string) => name.startsWith("tile/entries/")) ??
+      files.find((name: string) => name.startsWith("wal/"));
+    const bytes = await readFile(join(copy, file));
+    const middle = bytes.length >> 1;
+    bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+    await writeFile(join(copy, file), bytes);
+    const result = await sallyport("ledger", "verify", copy, "--key", key, "--json");
+    expect(result.code).toBe(6);
+    expect(JSON.parse(result.out)).toMatchObject({
+      verified: false,
+      faults: expect.arrayContaining([expect.objectContaining({ file })]),
+    });
+    const words = await sallyport("ledger", "verify", copy, "--key", key);
+    expect(words.out).toContain("NOT verified");
+    expect(words.out).toContain(file);
+  });
+
+  test("another key does not verify it", async () => {
+    const other = `${key.slice(0, -4)}${key.endsWith("AAAA") ? "BBBB" : "AAAA"}`;
+    expect([2, 6]).toContain((await sallyport("ledger", "verify", ledger(), "--key", other)).code);
+  });
+
+  test("Ctrl-C stops it in order too, and is an interruption", async () => {
+    const node = await up();
+    node.child.kill("SIGINT");
+    expect(await node.exited).toBe(130);
+    expect(JSON.parse((await sallyport("ledger", "verify", ledger(), "--key", key, "--json")).out)).toMatchObject({
+      verified: true,
+    });
+  });
+
+  test("killed hard, it starts again, and the ledger still verifies", async () => {
+    const first = await up();
+    first.child.kill("SIGKILL");
+    await first.exited;
+    const again = await up();
+    again.child.kill("SIGTERM");
+    expect(await again.exited).toBe(0);
+    expect(JSON.parse((await sallyport("ledger", "verify", ledger(), "--key", key, "--json")).out)).toMatchObject({
+      verified: true,
+    });
+  });
+});
+
+describe("a command line that is quick", () => {
+  const loadedBy = async (...given: readonly string[]): Promise<string> => {
+    const trace = join(directory, "loaded.mjs");
+    await writeFile(
+      trace,
+      `import { registerHooks } from "node:module";
+       const seen = new Set();
+       registerHooks({ load(url, context, next) { seen.add(url); return next(url, context); } });
+       process.on("exit", () => process.stderr.write([...seen].join("\\n")));`,
+    );
+    return new Promise((settle) => {
+      execFile(process.execPath, ["--import", trace, program, ...given], { cwd: directory }, (_, __, err) =>
+        settle(err),
+      );
+    });
+  };
+  const heavy = /node_modules\/(fastify|pg|kysely|libpg-query|@cedar-policy|pino|zod|yaml)\//;
+
+  test("the version and the help load nothing heavy", async () => {
+    expect(await loadedBy("--version")).not.toMatch(/node_modules/);
+    expect(await loadedBy("grant", "--help")).not.toMatch(heavy);
+    expect(await loadedBy("help", "exit-codes")).not.toMatch(heavy);
+  });
+
+  test("a verb of the gateway loads a client, and neither server nor database nor policy", async () => {
+    expect(await loadedBy("grant", "ls")).not.toMatch(
+      /node_modules\/(fastify|pg|kysely|libpg-query|@cedar-policy|pino)\//,
+    );
+  });
+
+  test("the version answers inside the budget of 150 ms of processor time", async () => {
+    const usage = await new Promise<string>((settle) => {
+      const script = `process.on("exit", () => { const { user, system } = process.resourceUsage ? { user: process.resourceUsage().userCPUTime, system: process.resourceUsage().systemCPUTime } : {}; process.stderr.write(String((user + system) / 1000)); });`;
+      const trace = `data:text/javascript,${encodeURIComponent(script)}`;
+      execFile(process.execPath, ["--import", trace, program, "--version"], (_, __, err) => settle(err));
+    });
+    expect(Number(usage)).toBeGreaterThan(0);
+    expect(Number(usage)).toBeLessThan(150);
+  });
+});

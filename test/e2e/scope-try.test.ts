@@ -1,0 +1,32 @@
+import { expect, test } from "vitest";
+import { activate, labels, logIn, readScope, startScopeDatabase } from "../support/scope-database.ts";
+test("try", async () => {
+  await using db = await startScopeDatabase(process.env["PG15"] ? { binaryDirectory: "/usr/lib/postgresql/15/bin" } : {});
+  console.log(await db.provisioner.prepare());
+  let t = performance.now();
+  const scope = await activate(db, readScope, "sp_grant_a");
+  console.log("activate", performance.now() - t);
+  console.dir(scope, { depth: 6 });
+  t = performance.now();
+  await db.provisioner.createScope(scope); console.log("again", performance.now() - t);
+  for (let i = 0; i < 5; i++) { t = performance.now(); await activate(db, readScope, "sp_grant_b" + i); console.log("second", performance.now() - t);
+  t = performance.now();
+  await db.provisioner.createGrantRole({ role: "sp_grant_c"+i, password: "x", scope, validUntilMs: Date.now()+1e6, connectionsMax: 3, readOnly: true });
+  console.log("grant role", performance.now() - t); }
+  const c = await logIn(db, "sp_grant_a");
+  const view = scope.relations.get("public.customers")!.view!;
+  console.table((await c.query(`select * from "${view.schema}"."${view.name}"`)).rows);
+  console.table((await c.query(`select * from public.invoices`)).rows);
+  console.table((await c.query(`select * from sallyport_shadow.tables where table_schema='public'`)).rows);
+  console.table((await c.query(`select table_name,column_name,data_type from sallyport_shadow.columns where table_schema='public'`)).rows);
+  t = performance.now();
+  const d = db.provisioner.dropGrantRole("sp_grant_a");
+  expect(await d).toBe(true);
+  console.log("drop role", performance.now() - t);
+  expect(await db.provisioner.dropScope(scope)).toBe(false);
+  for (let i = 0; i < 5; i++) for (const p of ["b","c"]) expect(await db.provisioner.dropGrantRole("sp_grant_" + p + i)).toBe(true);
+  t = performance.now();
+  expect(await db.provisioner.dropScope(scope)).toBe(true);
+  console.log("drop scope", performance.now() - t);
+  console.dir(db.journal.filter(j => j.action !== "catalog" && !/_[bc]\d/.test(j.object)), { depth: 5, maxStringLength: 300 });
+});
