@@ -81,7 +81,7 @@ export async function openDemoDatabase(
     await withAdministrator(server, names.billing, async (client) => {
       await client.query(`alter schema public owner to ${names.provisioner}`);
       await client.query(`revoke all on schema public from public`);
-      await client.query(`revoke temporary, connect on database ${names.billing} from public`);
+      await client.query(`revoke temporary on database ${names.billing} from public`);
     });
   } catch (error) {
     await cleanUp();

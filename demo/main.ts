@@ -84,8 +84,11 @@ async function main(options: Options): Promise<number> {
   });
   let code: number;
   try {
-    const end = await Promise.race([play(options, story, stack, interrupted), interrupted]);
+    const end = await Promise.race([play(options, story, stack), interrupted]);
     code = end === "interrupted" ? 130 : end;
+    if (options.keep && code !== 130) {
+      await interrupted;
+    }
   } catch (error) {
     story.failed("the demo failed", describe(error));
     code = 1;
@@ -101,31 +104,23 @@ async function main(options: Options): Promise<number> {
   return code;
 }
 
-async function play(
-  options: Options,
-  story: Story,
-  stack: AsyncDisposableStack,
-  interrupted: Promise<unknown>,
-): Promise<number> {
+async function play(options: Options, story: Story, stack: AsyncDisposableStack): Promise<number> {
   const startedMs = performance.now();
   story.line(`sallyport demo · Node ${process.versions.node} · nothing leaves this machine`);
   story.line("");
   const stage = await setStage(story, stack);
   try {
-    return await playOn(options, stage, startedMs, interrupted);
+    return await playOn(options, stage, startedMs);
   } catch (error) {
-    const written = stage.gateway.output().trim().split("\n").slice(-gatewayLinesMax).join("\n  ");
-    story.line(`\nThe gateway wrote at last:\n  ${written}\n`);
+    if (!stack.disposed) {
+      const written = stage.gateway.output().trim().split("\n").slice(-gatewayLinesMax).join("\n  ");
+      story.line(`\nThe gateway wrote at last:\n  ${written}\n`);
+    }
     throw error;
   }
 }
 
-async function playOn(
-  options: Options,
-  stage: Stage,
-  startedMs: number,
-  interrupted: Promise<unknown>,
-): Promise<number> {
+async function playOn(options: Options, stage: Stage, startedMs: number): Promise<number> {
   const deviations: string[] = [];
   let toolCalls = 0;
   for (const [kind, task] of [
@@ -145,9 +140,6 @@ async function playOn(
   tellEnd(stage, summary, deviations, options);
   if (options.json) {
     process.stdout.write(`${JSON.stringify(summary)}\n`);
-  }
-  if (options.keep) {
-    await interrupted;
   }
   return deviations.length === 0 ? 0 : 1;
 }

@@ -114,16 +114,15 @@ async function connect(port: number, tokenFile: string, ended: Promise<string>):
     const token = await readFile(tokenFile, "utf8").catch(() => "");
     if (token !== "") {
       const control = createControlClient({ host: "127.0.0.1", port, token: token.trim() });
-      const failure = await control.status().then(
-        () => null,
-        (error: unknown) => error,
-      );
-      if (failure === null) {
+      try {
+        await control.status();
         return control;
-      }
-      await control.close();
-      if (!(failure instanceof SallyportError && failure.code === "gateway.not-running")) {
-        throw failure;
+      } catch (error) {
+        await control.close();
+        // Not listening yet; anything else will not get better by asking again.
+        if (!(error instanceof SallyportError && error.code === "gateway.not-running")) {
+          throw error;
+        }
       }
     }
     if (end.how !== null || performance.now() > deadlineMs) {

@@ -39,13 +39,13 @@ const listTables: Step = async ({ agent, story }, number) => {
 };
 
 const maskedQuery: Step = async ({ agent, data, story }, number) => {
-  const sql = "select id, name, email, phone, ssn from customers where id <= 3 order by id";
+  const sql = "select id, name, email, phone, ssn from customers order by id limit 3";
   const answer = await agent.run(sql);
   const rows = rowsOf(answer);
   const masked = rows.flatMap((row) => maskedFields(row, data));
   story.call(
     number,
-    call(agent, "select … from customers where id <= 3"),
+    call(agent, "select … from customers limit 3"),
     verdictOf(answer),
     `${rows.length} rows · ${masked.length} values masked (email, phone, ssn)`,
   );
@@ -135,7 +135,7 @@ const transformedSecret: Step = async ({ agent, data, story }, number) => {
 const revokedGrant: Step = async ({ agent, story, revoke }, number) => {
   await revoke();
   const answer = await agent.run("select count(*) from invoices");
-  story.call(number, "the grant is revoked; the model asks again", answer.ok ? "allowed" : "ended", reasonOf(answer));
+  story.call(number, "the grant is revoked; it asks again", answer.ok ? "allowed" : "ended", reasonOf(answer));
   return [
     ...expectDenied(answer),
     ...(answer.text.includes("revoked") ? [] : ["the model does not read that the grant was revoked"]),

@@ -11,7 +11,7 @@ export interface Story {
 
 const whatWidth = 24;
 const detailWidth = 58;
-const callWidth = 44;
+const callWidth = 50;
 const verdictWidth = 9;
 
 /** Writes to a stream; colours only where a person reads and has not said no. */

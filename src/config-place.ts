@@ -61,7 +61,7 @@ export function readConfigFile(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new SallyportError("config.missing", "principal", `there is no readable configuration at ${path}`, {
+    throw new SallyportError("config.missing", "client", `there is no readable configuration at ${path}`, {
       cause,
       nextStep: "run `sallyport init` to write one, or name one with --config",
     });

@@ -27,7 +27,7 @@ export class ConfigError extends SallyportError {
     const sorted = problems.toSorted((a, b) => a.line - b.line || a.column - b.column);
     const shown = sorted.slice(0, problemsShownMax).map((problem) => describeProblem(file, problem));
     const rest = sorted.length - shown.length;
-    super("config.invalid", "principal", [...shown, ...(rest > 0 ? [`… and ${rest} more`] : [])].join("\n"), {
+    super("config.invalid", "client", [...shown, ...(rest > 0 ? [`… and ${rest} more`] : [])].join("\n"), {
       nextStep: sorted[0]?.fix ?? "correct the configuration",
     });
     this.name = "ConfigError";

@@ -44,9 +44,6 @@ export function exitCodeOf(error: unknown): number {
     case "secret.open-to-others":
     case "secret.malformed":
       return exitCodes.notSignedIn;
-    case "config.invalid":
-    case "config.missing":
-      return exitCodes.failure;
     default:
       return error.whose === "principal" ? exitCodes.denied : exitCodes.failure;
   }

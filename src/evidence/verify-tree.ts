@@ -139,11 +139,12 @@ class TreeWalk {
     const { files, findings } = this.#parts;
     const first = name.index * tileWidth;
     findings.cover(file);
-    const bytes = files.read(file);
-    if (bytes === null) {
+    const found = files.readTile(name);
+    if (found === null) {
       findings.missing(file, `the file is missing, and with it the entries ${first} to ${first + name.width - 1}`);
       return [];
     }
+    const { bytes, isWider } = found;
     const reader = bundleReader();
     const leaves = reader.push(bytes);
     if (leaves.length < name.width) {
@@ -153,7 +154,7 @@ class TreeWalk {
         `the file ends before entry ${first + leaves.length} is whole; it should hold ${name.width}`,
         place,
       );
-    } else if (leaves.length > name.width || reader.unfinishedBytes > 0) {
+    } else if (!isWider && (leaves.length > name.width || reader.unfinishedBytes > 0)) {
       const byte = leaves[name.width]?.offset ?? bytes.length - reader.unfinishedBytes;
       findings.broken(file, `the file goes on after its last entry`, { byte });
     }
@@ -165,18 +166,19 @@ class TreeWalk {
     const { files, findings } = this.#parts;
     const file = formatTilePath(name);
     findings.cover(file);
-    const bytes = files.read(file);
-    if (bytes === null) {
+    const found = files.readTile(name);
+    if (found === null) {
       findings.missing(file, "the tile is missing");
       return null;
     }
+    const { bytes, isWider } = found;
     if (bytes.length < name.width * hashBytes) {
       findings.missing(file, `the tile is cut short: ${bytes.length} of ${name.width * hashBytes} bytes`, {
         byte: bytes.length,
       });
       return null;
     }
-    if (bytes.length > name.width * hashBytes) {
+    if (bytes.length > name.width * hashBytes && !isWider) {
       findings.broken(file, "the tile goes on after its last hash", { byte: name.width * hashBytes });
     }
     return hashesOfTile(bytes, 0, name.width);
@@ -237,9 +239,10 @@ class TreeWalk {
     const level = typeof name.level === "number" ? name.level + 1 : 1;
     const index = Math.floor(name.index / tileWidth);
     const width = Math.min(tileWidth, hashesAtLevel(level, checkpoint.size) - index * tileWidth);
-    const path = formatTilePath({ level, index, width });
+    const parent: TileName = { level, index, width };
+    const path = formatTilePath(parent);
     if (this.#parent?.path !== path) {
-      this.#parent = { path, bytes: files.read(path) };
+      this.#parent = { path, bytes: width > 0 ? (files.readTile(parent)?.bytes ?? null) : null };
     }
     const at = (name.index % tileWidth) * hashBytes;
     const hash = this.#parent.bytes?.subarray(at, at + hashBytes);

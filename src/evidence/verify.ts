@@ -2,12 +2,14 @@
  * Verifies a log's directory offline, with a key from outside. It trusts neither the directory nor the process that
  * wrote it, shares no code with the writer but the entry format, and needs nothing but Node.
  */
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { equalBytes, leafHash } from "#tlog/hash.ts";
 import { openCheckpoint } from "#tlog/checkpoint.ts";
 import type { Checkpoint } from "#tlog/checkpoint.ts";
 import { parseVerifierKey } from "#tlog/note.ts";
 import type { VerifierKey } from "#tlog/note.ts";
-import { bundleReader, formatTilePath, tileWidth } from "#tlog/tile.ts";
+import { bundleReader, tileWidth } from "#tlog/tile.ts";
 import { canonicalJson } from "#ledger/entry.ts";
 import type { Entry } from "#ledger/entry.ts";
 
@@ -56,8 +58,9 @@ export interface LedgerVerification {
   readonly payloadsDestroyed: number;
 }
 
-/** A log under a writer's hands can change between two looks; then it is looked at again. */
-const attemptsMax = 5;
+/** How often, and how long apart, a write that looks unfinished is looked at again: it may only be under way. */
+const secondLooksMax = 10;
+const secondLookMs = 20;
 
 /**
  * Verifies a log.
@@ -68,16 +71,22 @@ export async function verifyLedgerDirectory(options: VerifyOptions): Promise<Led
   if (!key.ok) {
     throw new RangeError(`The verifier key was refused: ${key.reason}.`);
   }
-  for (let attempt = 1; ; attempt++) {
-    const files = openLogFiles(options.directory);
-    const before = files.read("checkpoint");
-    const result = await verifyFiles(files, key.value);
-    const after = files.read("checkpoint");
-    const isSame = before === null || after === null ? before === after : equalBytes(before, after);
-    if (result.faultCount === 0 || isSame || attempt === attemptsMax) {
-      return result;
+  return verifyFiles(await settledFiles(options.directory), key.value);
+}
+
+/** The directory at a moment in which no write is half done, unless one has been left so. */
+async function settledFiles(directory: string): Promise<LogFiles> {
+  let files = openLogFiles(directory);
+  for (let look = 0; look < secondLooksMax; look++) {
+    const findings = new Findings();
+    readTail(files, findings);
+    if (findings.count("completeness") === 0) {
+      break;
     }
+    await sleep(secondLookMs);
+    files = openLogFiles(directory);
   }
+  return files;
 }
 
 async function verifyFiles(files: LogFiles, key: VerifierKey): Promise<LedgerVerification> {
@@ -190,12 +199,12 @@ class EntryPass {
       return kept[index % tileWidth] ?? null;
     }
     const width = Math.min(tileWidth, this.#checkpoint.size - bundle * tileWidth);
-    const bytes = this.#files.read(formatTilePath({ level: "entries", index: bundle, width }));
+    const bundleFile = this.#files.readTile({ level: "entries", index: bundle, width });
     const leaves =
-      bytes === null
+      bundleFile === null
         ? []
         : bundleReader()
-            .push(bytes)
+            .push(bundleFile.bytes)
             .map(({ entry }) => entry);
     for (const oldest of this.#bundles.keys()) {
       if (this.#bundles.size < bundlesKeptMax) {

@@ -49,7 +49,11 @@ export async function runSession<U extends Unit, C, R>(run: SessionRun<U, C, R>)
   };
   const endings: Promise<void>[] = [];
   live.onEnd = (end) => {
+    // The client is answered with errors for a while, so that it reads why.
     conversation.endUpstream(end.words);
+    void Promise.race([grace(), live.closing]).then(() => {
+      fail({ why: "ended", end });
+    });
     endings.push(
       run.terminate().catch((error: unknown) => {
         run.onFailure(`ending the session ${live.session.id} at the resource`, error);
@@ -64,14 +68,7 @@ export async function runSession<U extends Unit, C, R>(run: SessionRun<U, C, R>)
     (error: unknown): Stop => ({ why: "failure", error }),
   );
   const answering = outbound(parts).then(
-    async (): Promise<Stop> => {
-      if (live.ended === null) {
-        return { why: "upstream" };
-      }
-      // The resource's side was ended on purpose: the client is answered with errors for a while, so that it reads why.
-      await Promise.race([grace(), live.closing]);
-      return { why: "ended", end: live.ended };
-    },
+    (): Stop => ({ why: "upstream" }),
     (error: unknown): Stop => ({ why: "failure", error }),
   );
   const stop = await Promise.race([reading, answering, failed]);

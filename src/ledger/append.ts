@@ -13,7 +13,15 @@ import { ledgerFailure } from "./failure.ts";
 import { makeDurableDirectory, nodeFiles } from "./files.ts";
 import type { Files } from "./files.ts";
 import type { Unframed } from "./frame.ts";
-import { destroyDataKey, doomDataKey, doomedDataKeys, markBegun, openDataKey, openKeys } from "./keys.ts";
+import {
+  destroyDataKey,
+  doomDataKey,
+  doomedDataKeys,
+  markBegun,
+  openDataKey,
+  openKeys,
+  readDataKeyNow,
+} from "./keys.ts";
 import type { KeyStore, LedgerKeys } from "./keys.ts";
 import type { Ledger, LedgerStatus } from "./ledger.ts";
 import { claimLog, processClaimant } from "./lock.ts";
@@ -52,6 +60,9 @@ const defaultTuning: LedgerTuning = {
   batchBytesMax: 1024 * 1024,
   heldBytesMax: limits.ledgerQueueBytesMax,
 };
+
+/** Data keys kept in memory: more than there are live sessions and runs. */
+const dataKeysKeptMax = 2048;
 
 /** The ledger with what only its owner does. */
 export interface OpenLedger extends Ledger {
@@ -144,8 +155,10 @@ interface WriterParts {
 class LedgerWriter implements OpenLedger {
   readonly #parts: WriterParts;
   readonly #sequencer: Sequencer;
-  /** Open data keys by name. A session's stays open as long as the process: 32 bytes each. */
+  /** Data keys in memory, by name, the one that was read longest ago first; one that is not here is read again. */
   readonly #dataKeys: Map<string, KeyObject>;
+  /** Data keys whose destruction has begun: nothing more is encrypted under them. */
+  readonly #destroyed = new Set<string>();
   readonly #random: (length: number) => Uint8Array;
   #atMs = Number.NaN;
   #at = "";
@@ -189,14 +202,27 @@ class LedgerWriter implements OpenLedger {
 
   async openDataKey(key: string): Promise<void> {
     this.#sequencer.assertOpen();
+    if (this.#destroyed.has(key)) {
+      throw new InvariantError(`the data key ${key} was destroyed`);
+    }
     if (!this.#dataKeys.has(key)) {
       const { keyStore, keys, options } = this.#parts;
       try {
-        this.#dataKeys.set(key, await openDataKey(keyStore, keys.kek, key));
+        this.#keepDataKey(key, await openDataKey(keyStore, keys.kek, key));
       } catch (error) {
         throw ledgerFailure(error, options.keysDirectory);
       }
     }
+  }
+
+  #keepDataKey(name: string, key: KeyObject): void {
+    for (const oldest of this.#dataKeys.keys()) {
+      if (this.#dataKeys.size < dataKeysKeptMax) {
+        break;
+      }
+      this.#dataKeys.delete(oldest);
+    }
+    this.#dataKeys.set(name, key);
   }
 
   async destroyDataKey(key: string): Promise<void> {
@@ -208,6 +234,7 @@ class LedgerWriter implements OpenLedger {
     try {
       await doomDataKey(keyStore, key);
       // A crash here leaves the mark: the next start records the destruction and carries it out.
+      this.#destroyed.add(key);
       this.#dataKeys.delete(key);
       await this.recordOwn({ type: "payload.destroyed", key });
       // A crash here leaves a record of a destruction that is still to come: the next start carries it out.
@@ -304,15 +331,25 @@ class LedgerWriter implements OpenLedger {
   }
 
   #seal(key: string, fields: PayloadFields): SealedPayload {
-    const dataKey = this.#dataKeys.get(key);
-    if (dataKey === undefined) {
-      throw new InvariantError(`the data key ${key} is not open`);
-    }
-    const sealed = sealPayload(key, dataKey, fields, this.#random);
+    const sealed = sealPayload(key, this.#dataKey(key), fields, this.#random);
     if (sealed.payload.bytes > limits.payloadBytesMax) {
       throw tooLarge(`A payload would have ${sealed.payload.bytes} bytes`, limits.payloadBytesMax);
     }
     return sealed;
+  }
+
+  #dataKey(name: string): KeyObject {
+    const kept = this.#dataKeys.get(name);
+    if (kept !== undefined) {
+      return kept;
+    }
+    const { keyStore, keys } = this.#parts;
+    const key = this.#destroyed.has(name) ? null : readDataKeyNow(keyStore, keys.kek, name);
+    if (key === null) {
+      throw new InvariantError(`the data key ${name} was not opened, or was destroyed`);
+    }
+    this.#keepDataKey(name, key);
+    return key;
   }
 
   /** The time as an entry has it; most entries share their millisecond with the one before. */

@@ -2,7 +2,7 @@
  * The file operations of the ledger, behind a port so that a test can fail, shorten or forget any of them.
  * A path's meaning is the platform's; nothing is durable until a sync says so.
  */
-import { fdatasync, writeSync } from "node:fs";
+import { fdatasync, readFileSync, writeSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rmdir, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -24,6 +24,8 @@ export interface Files {
   list(path: string): Promise<readonly string[]>;
   /** The whole file; null when there is none. */
   read(path: string): Promise<Uint8Array | null>;
+  /** The same, at once: for a small file that a caller cannot wait for. */
+  readNow(path: string): Uint8Array | null;
   /** `create` fails when the file exists, `replace` empties it, `append` keeps what is in it. */
   open(path: string, how: "create" | "replace" | "append"): Promise<WritableFile>;
   rename(from: string, to: string): Promise<void>;
@@ -92,6 +94,16 @@ export const nodeFiles: Files = {
     return names === null ? [] : names.toSorted();
   },
   read: (path) => unlessMissing(readFile(path)),
+  readNow(path) {
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      if (systemErrorCode(error) === "ENOENT") {
+        return null;
+      }
+      throw error;
+    }
+  },
   async open(path, how) {
     return nodeFile(await open(path, flags[how], fileMode));
   },

@@ -132,7 +132,19 @@ export async function openDataKey(store: KeyStore, kek: KeyObject, name: string)
  * @throws SallyportError `ledger.keys` when it was wrapped under another key-encryption key.
  */
 export async function readDataKey(store: KeyStore, kek: KeyObject, name: string): Promise<KeyObject | null> {
-  const wrapped = await store.files.read(join(store.directory, dataDirectory, dataKeyFile(name)));
+  return unwrapped(kek, name, await store.files.read(dataKeyPath(store, name)));
+}
+
+/** The same, at once: for an entry that must not lose its place in the queue. */
+export function readDataKeyNow(store: KeyStore, kek: KeyObject, name: string): KeyObject | null {
+  return unwrapped(kek, name, store.files.readNow(dataKeyPath(store, name)));
+}
+
+function dataKeyPath(store: KeyStore, name: string): string {
+  return join(store.directory, dataDirectory, dataKeyFile(name));
+}
+
+function unwrapped(kek: KeyObject, name: string, wrapped: Uint8Array | null): KeyObject | null {
   if (wrapped === null) {
     return null;
   }

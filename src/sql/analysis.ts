@@ -60,6 +60,4 @@ export interface Refusal {
   readonly effects: readonly Effect[];
 }
 
-export type AnalysisResult =
-  | { readonly refused: false; readonly statements: readonly StatementAnalysis[] }
-  | Refusal;
+export type AnalysisResult = { readonly refused: false; readonly statements: readonly StatementAnalysis[] } | Refusal;

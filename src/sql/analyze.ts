@@ -94,20 +94,29 @@ function emptyStatement(text: string): StatementAnalysis {
   };
 }
 
-function analyzeStatement(text: string, statement: ParsedStatement, state: StatementState, parse: Parse): StatementAnalysis {
+function analyzeStatement(
+  text: string,
+  statement: ParsedStatement,
+  state: StatementState,
+  parse: Parse,
+): StatementAnalysis {
   const { node } = statement;
   const isKnown = [...queryKinds.keys(), "ExplainStmt", "TransactionStmt", "VariableSetStmt", "VariableShowStmt"].some(
     (kind) => kind in node,
   );
-  if (!isKnown) {
+  if (!isKnown || ("SelectStmt" in node && node.SelectStmt.intoClause !== undefined)) {
     refuseStatement(node);
   }
-  checkShape(node, { serverEncoding: state.context.catalog.encoding });
+  const { encoding, serverVersion } = state.context.catalog;
+  checkShape(node, { serverEncoding: encoding, serverVersion });
   state.claim(node);
   const found = analyzeSessionStatement(node, state) ?? analyzeRows(node, state);
   const unclaimed = findUnclaimed(node, state);
   if (unclaimed !== null) {
-    refuseUnsupported(`the statement uses ${unclaimed}, which is not supported here`, "Write the statement without it.");
+    refuseUnsupported(
+      `the statement uses ${unclaimed}, which is not supported here`,
+      "Write the statement without it.",
+    );
   }
   const splices = spliceStatement(text, statement, state, parse);
   return {
@@ -169,7 +178,11 @@ function analyzeExplain(explain: ExplainStmt, state: StatementState): RowsStatem
     if (defname === "costs") {
       costs = isOn(value);
     } else if (defname !== "format" && defname !== "generic_plan" && (isOn(value) || defname === "serialize")) {
-      refuse("statement.unsupported", `EXPLAIN with ${defname.toUpperCase()} is not supported`, "Use EXPLAIN (COSTS OFF).");
+      refuse(
+        "statement.unsupported",
+        `EXPLAIN with ${defname.toUpperCase()} is not supported`,
+        "Use EXPLAIN (COSTS OFF).",
+      );
     }
   }
   const { query } = explain;

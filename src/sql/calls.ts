@@ -1,7 +1,6 @@
 /** Which function or operator a call can mean (parse_func.c, parse_oper.c), and whether every one of them is allowed. */
 import type { Node } from "libpg-query";
-import type { Catalog, CatalogFunction, CatalogOperator } from "./catalog.ts";
-import { lookupPath } from "./catalog.ts";
+import { type Catalog, type CatalogFunction, type CatalogOperator, isBuiltin, lookupPath } from "./catalog.ts";
 import { type FunctionVerdict, judgeFunction } from "./functions.ts";
 import type { QueryScope } from "./namespace.ts";
 import { quoted, refuse, refuseFunction, refuseUnsupported } from "./refused.ts";
@@ -34,7 +33,11 @@ export interface ResolvedCall {
  * Resolves a call by name, number and types of arguments.
  * @throws StatementRefused `grant.no-function` when anything that it can mean is not allowed, or nothing has that name
  */
-export function resolveFunction(nameNodes: readonly Node[] | undefined, values: readonly Value[], scope: QueryScope): ResolvedCall {
+export function resolveFunction(
+  nameNodes: readonly Node[] | undefined,
+  values: readonly Value[],
+  scope: QueryScope,
+): ResolvedCall {
   const { catalog } = scope.state.context;
   const names = namesOf(nameNodes, scope.state);
   const name = names.at(-1) ?? "";
@@ -46,9 +49,12 @@ export function resolveFunction(nameNodes: readonly Node[] | undefined, values: 
   const named = (catalog.functions.get(name) ?? []).filter(
     (routine) => schemas.includes(routine.schema) && takes(routine, values.length),
   );
-  const feasible = named.filter((routine) => accepts(catalog, routine, values));
+  const feasible = preferText(
+    named.filter((routine) => accepts(catalog, routine, values)),
+    values,
+  );
   // An exact match in pg_catalog, which is looked through first, is what PostgreSQL takes whatever else there is.
-  const exact = named.filter((routine) => routine.schema === "pg_catalog" && matchesExactly(routine, values));
+  const exact = named.filter((routine) => isBuiltin(routine) && matchesExactly(routine, values));
   const candidates = exact.length > 0 ? exact : feasible;
   if (candidates.length === 0) {
     refuseFunction(shown);
@@ -59,6 +65,19 @@ export function resolveFunction(nameNodes: readonly Node[] | undefined, values: 
   checkTextArguments(candidates, values, scope);
   scope.state.calls.add(name);
   return { name, candidates, returns: resultType(catalog, candidates, values) };
+}
+
+const textTypes: ReadonlySet<number> = new Set([typeOids.text, typeOids.name, typeOids.varchar, typeOids.bpchar]);
+
+/** Where all arguments are untyped literals, PostgreSQL takes the candidates that want text, if there are any. */
+function preferText(candidates: readonly CatalogFunction[], values: readonly Value[]): readonly CatalogFunction[] {
+  if (values.length === 0 || values.some((value) => value.constant === null)) {
+    return candidates;
+  }
+  const wantText = candidates.filter((routine) =>
+    values.every((_, i) => textTypes.has(parameterType(routine, i, values.length))),
+  );
+  return wantText.length > 0 ? wantText : candidates;
 }
 
 function takes(routine: CatalogFunction, count: number): boolean {
@@ -86,7 +105,9 @@ function accepts(catalog: Catalog, routine: CatalogFunction, values: readonly Va
 function matchesExactly(routine: CatalogFunction, values: readonly Value[]): boolean {
   return (
     routine.arguments.length === values.length &&
-    values.every((value, i) => value.type !== null && value.type !== typeOids.unknown && value.type === routine.arguments[i])
+    values.every(
+      (value, i) => value.type !== null && value.type !== typeOids.unknown && value.type === routine.arguments[i],
+    )
   );
 }
 
@@ -138,7 +159,12 @@ function applyVerdict(
 }
 
 /** Helpers check no right: they may be asked only about what a shadowed catalog shows, or about something that is granted. */
-function checkHelper(objects: readonly number[], routine: CatalogFunction, values: readonly Value[], scope: QueryScope): void {
+function checkHelper(
+  objects: readonly number[],
+  routine: CatalogFunction,
+  values: readonly Value[],
+  scope: QueryScope,
+): void {
   for (const position of objects) {
     const value = values[position];
     if (value === undefined || isCatalogReference(value)) {
@@ -159,7 +185,11 @@ function checkConfiguration(values: readonly Value[], scope: QueryScope): void {
   const [first] = values;
   if (first !== undefined && first.constant !== null) {
     checkNamedConstant(first.constant, "regconfig", scope);
-  } else if (first !== undefined && !first.checked && (first.type === null || isNameReading(scope.state.context.catalog, first.type))) {
+  } else if (
+    first !== undefined &&
+    !first.checked &&
+    (first.type === null || isNameReading(scope.state.context.catalog, first.type))
+  ) {
     refuseUnsupported("the text search configuration is not a constant", "Name it, as in to_tsvector('english', …).");
   }
 }
@@ -168,7 +198,8 @@ function checkConfiguration(values: readonly Value[], scope: QueryScope): void {
 function checkPrivilegeQuestion(values: readonly Value[], scope: QueryScope): void {
   for (const value of values.slice(0, -1)) {
     const fromShadow = value.column?.origins.some(({ use }) => use.kind === "shadow") ?? false;
-    const named = value.constant !== null && (isKnownRelation(value.constant, scope) || isKnownSchema(value.constant, scope));
+    const named =
+      value.constant !== null && (isKnownRelation(value.constant, scope) || isKnownSchema(value.constant, scope));
     const isSession = value.type === typeOids.name && value.column === null;
     if (!fromShadow && !named && !isSession && !isCatalogReference(value)) {
       refuse(
@@ -190,7 +221,10 @@ function checkSettingCall(access: "read" | "write", values: readonly Value[], sc
     if (name === undefined || name.constant === null || !isReadableSetting(name.constant)) {
       refuseSetting(name?.constant ?? null, "read");
     }
-    state.settings.set((name.constant ?? "").toLowerCase(), state.settings.get((name.constant ?? "").toLowerCase()) ?? "read");
+    state.settings.set(
+      (name.constant ?? "").toLowerCase(),
+      state.settings.get((name.constant ?? "").toLowerCase()) ?? "read",
+    );
     return;
   }
   state.impure = true;
@@ -265,7 +299,10 @@ export function resolveOperatorByName(
     (operator) => schemas.includes(operator.schema) && (operator.left === 0) === (left === null),
   );
   const feasible = narrowed(catalog, candidates, left, right);
-  if (feasible.length === 0 || feasible.some((operator) => operator.schema !== "pg_catalog" || operator.volatility === "volatile")) {
+  if (
+    feasible.length === 0 ||
+    feasible.some((operator) => !isBuiltin(operator) || operator.volatility === "volatile")
+  ) {
     refuseOperator(name);
   }
   const results = new Set(feasible.map((operator) => operator.result));
@@ -286,18 +323,22 @@ function narrowed(
   const leftType = known(left) ?? (isLiteral(left) ? known(right) : null);
   const rightType = known(right) ?? (isLiteral(right) ? known(left) : null);
   const exact = candidates.filter(
-    (operator) =>
-      operator.schema === "pg_catalog" && operator.right === rightType && (left === null || operator.left === leftType),
+    (operator) => isBuiltin(operator) && operator.right === rightType && (left === null || operator.left === leftType),
   );
   if (exact.length > 0) {
     return exact;
   }
   return candidates.filter(
     (operator) =>
-      isCoercible(catalog, right.type, operator.right) && (left === null || isCoercible(catalog, left.type, operator.left)),
+      isCoercible(catalog, right.type, operator.right) &&
+      (left === null || isCoercible(catalog, left.type, operator.left)),
   );
 }
 
 function refuseOperator(name: string): never {
-  refuse("grant.no-function", `no grant covers operator ${quoted(name)} here`, "Use the operators of PostgreSQL itself; cast both sides to built-in types.");
+  refuse(
+    "grant.no-function",
+    `no grant covers operator ${quoted(name)} here`,
+    "Use the operators of PostgreSQL itself; cast both sides to built-in types.",
+  );
 }

@@ -130,6 +130,14 @@ export interface CatalogRows {
   readonly collations: readonly string[];
 }
 
+/** OIDs from here on were given out after the cluster was made: what has one is not PostgreSQL's own, whatever its schema. */
+const firstNormalObjectId = 16_384;
+
+/** True for what PostgreSQL itself brought, and false for what a user or an extension put into `pg_catalog`. */
+export function isBuiltin(object: { readonly schema: string; readonly oid: number }): boolean {
+  return object.schema === "pg_catalog" && object.oid < firstNormalObjectId;
+}
+
 /** Key of `Catalog.casts`. */
 export function castKey(source: number, target: number): string {
   return `${source}>${target}`;

@@ -71,7 +71,10 @@ function commonTable(expression: CommonTableExpr, recursive: boolean, scope: Que
     }
     if (progress.kind === "running") {
       referred = true;
-      return progress.provisional ?? refuseUnsupported(`${quoted(name)} refers to itself where it cannot`, "Write it as base UNION ALL recursion.");
+      return (
+        progress.provisional ??
+        refuseUnsupported(`${quoted(name)} refers to itself where it cannot`, "Write it as base UNION ALL recursion.")
+      );
     }
     setProvisional(null);
     const found = recursive

@@ -55,7 +55,9 @@ function resolveJsonQuery(query: JsonFuncExpr, scope: QueryScope): Value {
   const passing = (query.passing ?? []).flatMap((node) => {
     scope.state.claim(node);
     // The types do not list JsonArgument among tagged nodes' fields in every version: it is read as it comes.
-    return "JsonArgument" in node ? passed(node.JsonArgument.val, scope) : refuseUnsupported("PASSING has an unknown form", "Leave it out.");
+    return "JsonArgument" in node
+      ? passed(node.JsonArgument.val, scope)
+      : refuseUnsupported("PASSING has an unknown form", "Leave it out.");
   });
   const values = [
     ...passed(query.context_item, scope),
@@ -122,7 +124,9 @@ function resolveXml(node: Node, scope: QueryScope): Value | null {
   }
   const named = (node.XmlExpr.named_args ?? []).flatMap((argument) => {
     scope.state.claim(argument);
-    return "ResTarget" in argument ? resolveAll([argument.ResTarget.val], scope) : refuseUnsupported("an XML argument has an unknown form", "Name plain values.");
+    return "ResTarget" in argument
+      ? resolveAll([argument.ResTarget.val], scope)
+      : refuseUnsupported("an XML argument has an unknown form", "Name plain values.");
   });
   return computed(typeOids.xml, [...resolveAll(node.XmlExpr.args, scope), ...named]);
 }

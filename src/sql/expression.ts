@@ -14,11 +14,30 @@ import type {
 import { compositeColumns } from "./catalog.ts";
 import { resolveFunction, resolveOperator, resolveOperatorByName } from "./calls.ts";
 import { resolveStandardJson } from "./expression-json.ts";
-import { type QueryScope, childScope, columnOf, lookUpColumn, lookUpItem, touch, unite, useColumn, useWhole } from "./namespace.ts";
+import {
+  type QueryScope,
+  type RangeItem,
+  childScope,
+  columnOf,
+  lookUpColumn,
+  lookUpItem,
+  touch,
+  unite,
+  useColumn,
+  useWhole,
+} from "./namespace.ts";
 import { quoted, refuse, refuseColumn, refuseFunction, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { type QueryResult, analyzeQuery } from "./query.ts";
 import { itemsOf, namesOf } from "./tree.ts";
-import { checkCast, checkUnified, isCatalogReference, isNameReading, literalOf, resolveType, typeOids } from "./types.ts";
+import {
+  checkCast,
+  checkUnified,
+  isCatalogReference,
+  isNameReading,
+  literalOf,
+  resolveType,
+  typeOids,
+} from "./types.ts";
 import { type Value, computed, openValue } from "./value.ts";
 
 /**
@@ -32,7 +51,10 @@ export function resolveExpression(node: Node, scope: QueryScope): Value {
     resolveOperation(node, scope) ??
     resolveConstruction(node, scope) ??
     resolveStandardJson(node, scope) ??
-    refuseUnsupported(`the statement uses ${Object.keys(node)[0] ?? "a form"}, which is not supported here`, "Write it without.")
+    refuseUnsupported(
+      `the statement uses ${Object.keys(node)[0] ?? "a form"}, which is not supported here`,
+      "Write it without.",
+    )
   );
 }
 
@@ -83,8 +105,9 @@ function resolveConstant(node: Node & { readonly A_Const: unknown }): Value {
 
 function resolveColumnReference(reference: ColumnRef, scope: QueryScope): Value {
   const fields = reference.fields ?? [];
-  if (fields.some((field) => "A_Star" in field)) {
-    refuseUnsupported("a star stands where a value is needed", "Name the columns.");
+  const row = starredItem(reference, scope);
+  if (row !== null) {
+    return rowValue(row, scope);
   }
   const names = namesOf(fields, scope.state);
   const [first = "", second = "", third = ""] = names;
@@ -107,6 +130,41 @@ function resolveColumnReference(reference: ColumnRef, scope: QueryScope): Value 
   }
 }
 
+/** What `a.*` means where a value is needed: the whole row; null when the reference has no star. */
+export function starredItem(reference: ColumnRef, scope: QueryScope): RangeItem | null {
+  const fields = reference.fields ?? [];
+  const star = fields.at(-1);
+  if (star === undefined || !("A_Star" in star)) {
+    return null;
+  }
+  scope.state.claim(star);
+  const [first = "", second, ...more] = namesOf(fields.slice(0, -1), scope.state);
+  if (fields.length === 1 || more.length > 0) {
+    refuse("name.unsupported-form", "a star stands where a value is needed", "Write table.*, or name the columns.");
+  }
+  const item = second === undefined ? lookUpItem(scope, null, first) : lookUpItem(scope, first, second);
+  if (item === null) {
+    return refuseRelation(second === undefined ? first : `${first}.${second}`);
+  }
+  if (second !== undefined && item.base !== null) {
+    scope.state.qualifiedReferences.set(reference, item.base);
+  }
+  return item;
+}
+
+/** Expressions of ROW(…) and VALUES, where `a.*` stands for all columns of `a`. */
+export function resolveExpanded(nodes: readonly Node[] | undefined, scope: QueryScope): readonly Value[] {
+  return (nodes ?? []).flatMap((node) => {
+    const item = "ColumnRef" in node ? starredItem(node.ColumnRef, scope) : null;
+    if (item === null) {
+      return [resolveExpression(node, scope)];
+    }
+    scope.state.claim(node);
+    useWhole(scope, item);
+    return item.columns.map((column) => openValue(column.type, { lineage: column.lineage, column }));
+  });
+}
+
 function resolveBareName(name: string, scope: QueryScope): Value {
   const column = lookUpColumn(scope, name);
   if (column !== null) {
@@ -117,14 +175,14 @@ function resolveBareName(name: string, scope: QueryScope): Value {
   return item === null ? refuseColumn(name, null) : rowValue(item, scope);
 }
 
-function columnValue(item: Parameters<typeof columnOf>[0], name: string, scope: QueryScope): Value {
+function columnValue(item: RangeItem, name: string, scope: QueryScope): Value {
   const column = columnOf(item, name);
   useColumn(scope, column);
   return openValue(column.type, { lineage: column.lineage, column });
 }
 
 /** The whole row of something in FROM; of a function that returns one value, the value. */
-function rowValue(item: Parameters<typeof columnOf>[0], scope: QueryScope): Value {
+function rowValue(item: RangeItem, scope: QueryScope): Value {
   const lineage = useWhole(scope, item);
   return openValue(null, { lineage, row: item });
 }
@@ -348,7 +406,10 @@ export function resolveStep(value: Value, step: Node, scope: QueryScope): Value 
     const bounds = resolveAll([step.A_Indices.lidx, step.A_Indices.uidx], scope);
     const type = scope.state.context.catalog.types.get(value.type ?? 0);
     const element = step.A_Indices.is_slice === true ? value.type : (type?.element ?? 0);
-    return computed(element === 0 ? (value.type === typeOids.jsonb ? typeOids.jsonb : null) : element, [value, ...bounds]);
+    return computed(element === 0 ? (value.type === typeOids.jsonb ? typeOids.jsonb : null) : element, [
+      value,
+      ...bounds,
+    ]);
   }
   if (!("String" in step)) {
     return refuseUnsupported("a star stands where a value is needed", "Name the field.");
@@ -368,7 +429,10 @@ export function resolveStep(value: Value, step: Node, scope: QueryScope): Value 
 
 function isFunctionOfOne(name: string, scope: QueryScope): boolean {
   const routines = scope.state.context.catalog.functions.get(name) ?? [];
-  return routines.some((routine) => routine.arguments.length - routine.defaults <= 1 && (routine.arguments.length >= 1 || routine.variadic !== 0));
+  return routines.some(
+    (routine) =>
+      routine.arguments.length - routine.defaults <= 1 && (routine.arguments.length >= 1 || routine.variadic !== 0),
+  );
 }
 
 function resolveConstruction(node: Node, scope: QueryScope): Value | null {
@@ -385,10 +449,10 @@ function resolveConstruction(node: Node, scope: QueryScope): Value | null {
     const element = unified(resolveAll(node.A_ArrayExpr.elements, scope), scope);
     const type = scope.state.context.catalog.types.get(element.type ?? 0);
     // An array of arrays has the type of its elements.
-    return { ...element, type: type === undefined ? null : type.element === 0 ? (type.array || null) : type.oid };
+    return { ...element, type: type === undefined ? null : type.element === 0 ? type.array || null : type.oid };
   }
   if ("RowExpr" in node) {
-    const elements = resolveAll(node.RowExpr.args, scope);
+    const elements = resolveExpanded(node.RowExpr.args, scope);
     return { ...computed(typeOids.record, elements), elements };
   }
   if ("GroupingFunc" in node) {

@@ -28,7 +28,9 @@ export function functionItem(range: RangeFunction, scope: QueryScope): RangeItem
       scope.state.claim(call);
       return several.flatMap((each) => functionColumns(each, undefined, null, scope));
     }
-    const given = range.coldeflist ?? (definitions === undefined || isAbsent(definitions) ? undefined : itemsOf(definitions, scope.state));
+    const given =
+      range.coldeflist ??
+      (definitions === undefined || isAbsent(definitions) ? undefined : itemsOf(definitions, scope.state));
     return functionColumns(call, given, functions.length === 1 ? alias : null, scope);
   });
   scope.lateral = before;
@@ -75,11 +77,19 @@ function functionColumns(
   }
   const shapes = call.candidates.map((routine) => resultColumns(routine, value, alias ?? name, scope));
   const [first] = shapes;
-  const same = shapes.every((shape) => shape.map((column) => column.name).join("\n") === first?.map((column) => column.name).join("\n"));
+  const same = shapes.every(
+    (shape) => shape.map((column) => column.name).join("\n") === first?.map((column) => column.name).join("\n"),
+  );
   if (first === undefined || !same) {
-    return refuseUnsupported(`the columns of ${quoted(name)} depend on types that are not known`, "Cast its arguments, as in $1::int[].");
+    return refuseUnsupported(
+      `the columns of ${quoted(name)} depend on types that are not known`,
+      "Cast its arguments, as in $1::int[].",
+    );
   }
-  return first.map((column, i) => ({ ...column, type: shapes.every((shape) => shape[i]?.type === column.type) ? column.type : null }));
+  return first.map((column, i) => ({
+    ...column,
+    type: shapes.every((shape) => shape[i]?.type === column.type) ? column.type : null,
+  }));
 }
 
 function definedColumn(definition: Node, value: Value, scope: QueryScope): RangeColumn {
@@ -99,7 +109,12 @@ function definedColumn(definition: Node, value: Value, scope: QueryScope): Range
 }
 
 /** The columns of a function's result: its OUT arguments, the fields of a row, or the one value. */
-function resultColumns(routine: CatalogFunction, value: Value, scalarName: string, scope: QueryScope): readonly RangeColumn[] {
+function resultColumns(
+  routine: CatalogFunction,
+  value: Value,
+  scalarName: string,
+  scope: QueryScope,
+): readonly RangeColumn[] {
   const { catalog } = scope.state.context;
   const { lineage } = value;
   const [output] = routine.outputs;
@@ -117,7 +132,10 @@ function resultColumns(routine: CatalogFunction, value: Value, scalarName: strin
   const type = isPolymorphic(catalog, routine.returns) ? value.type : routine.returns;
   const found = type === null ? undefined : catalog.types.get(type);
   if (found === undefined || found.kind === "pseudo") {
-    return refuseUnsupported(`the columns of ${quoted(routine.name)} are not known`, "Cast its argument, as in $1::int[], or define the columns.");
+    return refuseUnsupported(
+      `the columns of ${quoted(routine.name)} are not known`,
+      "Cast its argument, as in $1::int[], or define the columns.",
+    );
   }
   if (found.kind === "composite") {
     const fields = compositeColumns(catalog, found.oid);

@@ -1,7 +1,7 @@
 /** FROM: everything that can stand in it, and what becomes visible to what (transformFromClauseItem in parse_clause.c). */
 import type { Alias, JoinExpr, Node, RangeSubselect, RangeTableSample, RangeVar } from "libpg-query";
 import { type QualifiedName, type ScopedRelation, relationKey } from "#domain/scope.ts";
-import { type Catalog, type CatalogRelation, findRelation, lookupPath } from "./catalog.ts";
+import { type Catalog, type CatalogRelation, findRelation, isBuiltin, lookupPath } from "./catalog.ts";
 import { findCommonTable, renamed } from "./common-tables.ts";
 import { resolveOperatorByName } from "./calls.ts";
 import { resolveAll } from "./expression.ts";
@@ -78,7 +78,10 @@ function resolveFromItem(node: Node, scope: QueryScope): FromItem {
   if ("RangeTableSample" in node) {
     return shown(resolveSample(node.RangeTableSample, scope));
   }
-  return refuseUnsupported(`FROM uses ${Object.keys(node)[0] ?? "a form"}, which is not supported`, "Use tables, subqueries and functions.");
+  return refuseUnsupported(
+    `FROM uses ${Object.keys(node)[0] ?? "a form"}, which is not supported`,
+    "Use tables, subqueries and functions.",
+  );
 }
 
 function resolveRange(range: RangeVar, scope: QueryScope): RangeItem {
@@ -118,14 +121,12 @@ export function relationItem(range: RangeVar, scope: QueryScope, target: boolean
     return refuseRelation(written);
   }
   const use = scope.state.useShadow(range, shadow, relation);
-  const columns = relation.columns.map(
-    (column): RangeColumn => ({
-      name: column.name,
-      type: column.type,
-      lineage: noLineage,
-      origins: [{ use, column: column.name }],
-    }),
-  );
+  const columns = relation.columns.map((column): RangeColumn => ({
+    name: column.name,
+    type: column.type,
+    lineage: noLineage,
+    origins: [{ use, column: column.name }],
+  }));
   return { name, unaliased, columns, uses: [use], base: use };
 }
 
@@ -151,7 +152,11 @@ interface GrantedRange {
 function grantedItem({ range, scoped, relation, name, unaliased, target }: GrantedRange, scope: QueryScope): RangeItem {
   const { state } = scope;
   if (!target && scoped.visibleColumns.length === 0) {
-    refuse("grant.no-verb", `the grant on ${quoted(relationKey(scoped.base))} does not allow select`, "Ask for a grant that reads it.");
+    refuse(
+      "grant.no-verb",
+      `the grant on ${quoted(relationKey(scoped.base))} does not allow select`,
+      "Ask for a grant that reads it.",
+    );
   }
   const isStale = scoped.wholeOpen && relation.columns.length !== scoped.visibleColumns.length;
   if (isStale) {
@@ -162,14 +167,12 @@ function grantedItem({ range, scoped, relation, name, unaliased, target }: Grant
     relation.foreign || relation.rowSecurity || relation.kind === "view" || hasForeignTypes(catalog, scoped, relation);
   const use = state.useGranted(range, scoped, relation, target);
   const types = new Map(relation.columns.map((column) => [column.name, column.type]));
-  const columns = scoped.visibleColumns.map(
-    (column): RangeColumn => ({
-      name: column,
-      type: types.get(column) ?? null,
-      lineage: state.source(scoped, column),
-      origins: [{ use, column }],
-    }),
-  );
+  const columns = scoped.visibleColumns.map((column): RangeColumn => ({
+    name: column,
+    type: types.get(column) ?? null,
+    lineage: state.source(scoped, column),
+    origins: [{ use, column }],
+  }));
   return { name, unaliased, columns, uses: [use], base: use };
 }
 
@@ -178,7 +181,7 @@ function hasForeignTypes(catalog: Catalog, scoped: ScopedRelation, relation: Cat
   return relation.columns.some((column) => {
     const type = catalog.types.get(column.type);
     const element = type !== undefined && type.element !== 0 ? catalog.types.get(type.element) : type;
-    const isPlain = element !== undefined && (element.schema === "pg_catalog" || element.kind === "enum");
+    const isPlain = element !== undefined && (isBuiltin(element) || element.kind === "enum");
     return scoped.visibleColumns.includes(column.name) && !isPlain;
   });
 }
@@ -200,7 +203,11 @@ function resolveSubselect(select: RangeSubselect, scope: QueryScope): RangeItem 
 function resolveSample(sample: RangeTableSample, scope: QueryScope): RangeItem {
   const { relation, method, args, repeatable } = sample;
   const names = namesOf(method, scope.state);
-  if (!["system", "bernoulli"].includes(names.at(-1) ?? "") || (names.length === 2 && names[0] !== "pg_catalog") || names.length > 2) {
+  if (
+    !["system", "bernoulli"].includes(names.at(-1) ?? "") ||
+    (names.length === 2 && names[0] !== "pg_catalog") ||
+    names.length > 2
+  ) {
     refuseUnsupported("a sampling method of the database is used", "Use TABLESAMPLE SYSTEM or BERNOULLI.");
   }
   if (relation === undefined || !("RangeVar" in relation)) {
@@ -265,7 +272,12 @@ function joined(
     resolveOperatorByName(["="], openValue(one.type), openValue(other.type), scope);
     const lineage = unite(one.lineage, other.lineage);
     touch(scope, lineage);
-    return { name, type: one.type === other.type ? one.type : null, lineage, origins: [...one.origins, ...other.origins] };
+    return {
+      name,
+      type: one.type === other.type ? one.type : null,
+      lineage,
+      origins: [...one.origins, ...other.origins],
+    };
   });
   const isMerged = (column: RangeColumn): boolean => names.includes(column.name);
   const columns = [
@@ -277,7 +289,13 @@ function joined(
   const usingItem = joinUsingItem(join.join_using_alias, merged, scope);
   if (join.alias !== undefined) {
     const aliases = namesOf(join.alias.colnames, scope.state);
-    const item: RangeItem = { name: join.alias.aliasname ?? null, unaliased: null, columns: renamed(columns, aliases), uses, base: null };
+    const item: RangeItem = {
+      name: join.alias.aliasname ?? null,
+      unaliased: null,
+      columns: renamed(columns, aliases),
+      uses,
+      base: null,
+    };
     if (aliases.length > 0) {
       useShape(item);
     }
@@ -289,7 +307,11 @@ function joined(
   return { item, visible: [...inside, { item, byName: false, byColumn: true, lateralOnly: false }, ...usingItem] };
 }
 
-function joinUsingItem(alias: Alias | undefined, columns: readonly RangeColumn[], scope: QueryScope): readonly VisibleItem[] {
+function joinUsingItem(
+  alias: Alias | undefined,
+  columns: readonly RangeColumn[],
+  scope: QueryScope,
+): readonly VisibleItem[] {
   if (alias === undefined) {
     return [];
   }

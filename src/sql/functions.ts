@@ -3,7 +3,7 @@
  * volatile, reads by name or number outside the statement, takes text that is run, or speaks of the server is not allowed unless
  * it is listed here.
  */
-import type { Catalog, CatalogFunction } from "./catalog.ts";
+import { type Catalog, type CatalogFunction, isBuiltin } from "./catalog.ts";
 
 /**
  * - `plain`: computes from its arguments
@@ -115,13 +115,14 @@ const deniedNames = new Set([
   "amvalidate",
 ]);
 
-const deniedPattern = /(_to_xml|_to_xmlschema|_to_xml_and_xmlschema|_validator|_support|_handler)$|^(pg_|txid_|lo_|lo|binary_upgrade_|fmgr_|to_reg)/;
+const deniedPattern =
+  /(_to_xml|_to_xmlschema|_to_xml_and_xmlschema|_validator|_support|_handler)$|^(pg_|txid_|lo_|lo|binary_upgrade_|fmgr_|to_reg)/;
 /** `lo…` names of `pg_catalog` that are not about large objects. */
 const notLargeObjects = new Set(["log", "log10", "lower", "lower_inc", "lower_inf"]);
 
 /** Arguments and results of these types look something up, are the server's own, or cannot be written safely. */
 const innerTypes = new Set(
-  "cstring internal trigger event_trigger language_handler fdw_handler index_am_handler tsm_handler table_am_handler regclass regproc regprocedure regoper regoperator regrole regnamespace regdictionary regcollation regtype regdatabase aclitem _aclitem xid xid8 cid tid pg_snapshot txid_snapshot refcursor pg_ddl_command".split(
+  "cstring internal trigger event_trigger language_handler fdw_handler index_am_handler tsm_handler table_am_handler regclass regproc regprocedure regoper regoperator regrole regnamespace regdictionary regcollation regtype regdatabase aclitem _aclitem pg_snapshot txid_snapshot refcursor pg_ddl_command".split(
     " ",
   ),
 );
@@ -137,7 +138,7 @@ export function judgeFunction(routine: CatalogFunction, catalog: Catalog): Funct
   if (routine.schema === "information_schema") {
     return informationSchemaFunctions.has(routine.name) ? plain : denied;
   }
-  if (routine.schema !== "pg_catalog" || routine.kind === "procedure") {
+  if (!isBuiltin(routine) || routine.kind === "procedure") {
     return denied;
   }
   if (routine.name === "current_setting" || routine.name === "set_config") {

@@ -14,7 +14,9 @@ export function checkLocking(clauses: readonly Node[] | undefined, scope: QueryS
     scope.state.impure = true;
     const named = (node.LockingClause.lockedRels ?? []).map((relation) => {
       scope.state.claim(relation);
-      return "RangeVar" in relation && relation.RangeVar.schemaname === undefined ? (relation.RangeVar.relname ?? "") : "";
+      return "RangeVar" in relation && relation.RangeVar.schemaname === undefined
+        ? (relation.RangeVar.relname ?? "")
+        : "";
     });
     for (const name of named) {
       if (!scope.visible.some(({ item, byName }) => byName && item.name === name)) {
@@ -24,10 +26,16 @@ export function checkLocking(clauses: readonly Node[] | undefined, scope: QueryS
     const locked = scope.visible.filter(({ item }) => named.length === 0 || named.includes(item.name ?? ""));
     for (const use of new Set(locked.flatMap(({ item }) => item.uses))) {
       const isWritable =
-        use.kind === "granted" && use.scoped.write !== null && (use.scoped.write.updateColumns.length > 0 || use.scoped.write.delete);
+        use.kind === "granted" &&
+        use.scoped.write !== null &&
+        (use.scoped.write.updateColumns.length > 0 || use.scoped.write.delete);
       if (!isWritable || use.scoped.maskedColumns.length > 0) {
         const name = use.kind === "granted" ? relationKey(use.scoped.base) : relationKey(use.shadow);
-        refuse("grant.no-verb", `the grant on ${quoted(name)} does not allow locking rows`, "Read without FOR UPDATE or FOR SHARE.");
+        refuse(
+          "grant.no-verb",
+          `the grant on ${quoted(name)} does not allow locking rows`,
+          "Read without FOR UPDATE or FOR SHARE.",
+        );
       }
     }
     // A lock without names reaches into subqueries: those are not followed.

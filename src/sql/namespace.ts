@@ -240,5 +240,9 @@ export function columnOf(item: RangeItem, name: string): RangeColumn {
 }
 
 function refuseAmbiguous(what: string, name: string): never {
-  refuse("name.ambiguous", `${what} reference ${quoted(name)} is ambiguous`, "Qualify the name with its table's alias.");
+  refuse(
+    "name.ambiguous",
+    `${what} reference ${quoted(name)} is ambiguous`,
+    "Qualify the name with its table's alias.",
+  );
 }

@@ -47,7 +47,11 @@ function parseStatements(text: string): readonly ParsedStatement[] {
     const start = statement.stmt_location ?? 0;
     const node = statement.stmt;
     if (node === undefined) {
-      return refuse("statement.unsupported", "the statement is of no known kind", "Send SELECT, INSERT, UPDATE or DELETE.");
+      return refuse(
+        "statement.unsupported",
+        "the statement is of no known kind",
+        "Send SELECT, INSERT, UPDATE or DELETE.",
+      );
     }
     return { node, start, length: statement.stmt_len ?? bytes - start };
   });

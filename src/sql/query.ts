@@ -1,9 +1,25 @@
 /** SELECT, VALUES and set operations (analyze.c): names in their order of resolution, and what each output is computed from. */
 import type { Node, SelectStmt } from "libpg-query";
 import { analyzeCommonTables } from "./common-tables.ts";
-import { resolveAll, resolveExpression, resolveSortItem, resolveWindow, sortOf, unified } from "./expression.ts";
+import {
+  resolveAll,
+  resolveExpanded,
+  resolveExpression,
+  resolveSortItem,
+  resolveWindow,
+  sortOf,
+  unified,
+} from "./expression.ts";
 import { addFromClause } from "./from.ts";
-import { type Lineage, type QueryScope, type RangeColumn, childScope, lookUpColumn, touch, unite } from "./namespace.ts";
+import {
+  type Lineage,
+  type QueryScope,
+  type RangeColumn,
+  childScope,
+  lookUpColumn,
+  touch,
+  unite,
+} from "./namespace.ts";
 import { checkLocking } from "./locking.ts";
 import { refuse, refuseUnsupported } from "./refused.ts";
 import { type TargetColumn, resolveTargets } from "./targets.ts";
@@ -35,7 +51,10 @@ export function analyzeCommonQuery(node: Node, scope: QueryScope): QueryResult {
     return analyzeQuery(node, scope);
   }
   if (scope.parent?.parent !== null) {
-    return refuseUnsupported("a query that writes stands inside another", "Put it in WITH at the top of the statement.");
+    return refuseUnsupported(
+      "a query that writes stands inside another",
+      "Put it in WITH at the top of the statement.",
+    );
   }
   scope.state.claim(node);
   return { columns: analyzeWrite(node, scope) ?? [], touched: scope.touched };
@@ -158,7 +177,7 @@ function claimBareName(node: Node, scope: QueryScope): void {
 
 /** Rows of VALUES: columns are named `column1`, …. */
 function analyzeValues(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
-  const rows = (select.valuesLists ?? []).map((row) => itemsOf(row, scope.state).map((item) => resolveExpression(item, scope)));
+  const rows = (select.valuesLists ?? []).map((row) => resolveExpanded(itemsOf(row, scope.state), scope));
   const width = rows[0]?.length ?? 0;
   if (rows.some((row) => row.length !== width)) {
     refuse("statement.syntax", "VALUES lists must all be the same length", "Give every row as many values.");
@@ -185,18 +204,31 @@ function analyzeSetOperation(select: SelectStmt, scope: QueryScope): readonly Ra
   });
   const [left = [], right = []] = arms;
   if (left.length !== right.length) {
-    refuse("statement.syntax", "each side of a set operation must have the same number of columns", "Select as many columns.");
+    refuse(
+      "statement.syntax",
+      "each side of a set operation must have the same number of columns",
+      "Select as many columns.",
+    );
   }
   const columns = left.map((column, i): RangeColumn => {
     const other = right[i] ?? column;
     const asValue = (one: RangeColumn) => openValue(one.type, { lineage: one.lineage });
     const { type } = unified([asValue(column), asValue(other)], scope);
-    return { name: column.name, type, lineage: unite(column.lineage, other.lineage), origins: bothOrigins(column, other) };
+    return {
+      name: column.name,
+      type,
+      lineage: unite(column.lineage, other.lineage),
+      origins: bothOrigins(column, other),
+    };
   });
   for (const node of select.sortClause ?? []) {
     const sort = sortOf(node, scope);
     if (sort.node === undefined || !isOutputReference(sort.node, columns, scope)) {
-      refuse("name.unknown-column", "ORDER BY of a set operation may only name its outputs", "Sort by an output's name or number.");
+      refuse(
+        "name.unknown-column",
+        "ORDER BY of a set operation may only name its outputs",
+        "Sort by an output's name or number.",
+      );
     }
   }
   return columns;

@@ -40,7 +40,9 @@ export function refuseRelation(name: string): never {
 export function refuseColumn(name: string, relation: string | null): never {
   refuse(
     "name.unknown-column",
-    relation === null ? `no column ${quoted(name)} is covered here` : `no grant covers column ${quoted(name)} of ${quoted(relation)}`,
+    relation === null
+      ? `no column ${quoted(name)} is covered here`
+      : `no grant covers column ${quoted(name)} of ${quoted(relation)}`,
     "List the columns of this grant in information_schema.columns.",
   );
 }

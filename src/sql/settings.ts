@@ -11,7 +11,14 @@ const readable = new Set(
 );
 
 const timeoutPattern = /^\s*(\d{1,9})\s*(us|ms|s|min|h|d)?\s*$/;
-const unitMs: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
+const unitMs: Readonly<Record<string, number>> = {
+  us: 0.001,
+  ms: 1,
+  s: 1000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 
 function isLoweredTimeout(value: string): boolean {
   const [, amount, unit] = timeoutPattern.exec(value) ?? [];

@@ -116,12 +116,31 @@ const shapes: ReadonlyMap<string, ReadonlyMap<string, FieldShape>> = new Map(
   }).map(([kind, text]) => [kind, shape(text)]),
 );
 
+/**
+ * Syntax that older servers read as something else: before these versions `json_value(…)` is a call of a function of that name.
+ * Values are `server_version_num`.
+ */
+const since: ReadonlyMap<string, number> = new Map([
+  ["JsonObjectConstructor", 160_000],
+  ["JsonArrayConstructor", 160_000],
+  ["JsonArrayQueryConstructor", 160_000],
+  ["JsonObjectAgg", 160_000],
+  ["JsonArrayAgg", 160_000],
+  ["JsonIsPredicate", 160_000],
+  ["JsonParseExpr", 170_000],
+  ["JsonScalarExpr", 170_000],
+  ["JsonSerializeExpr", 170_000],
+  ["JsonFuncExpr", 170_000],
+]);
+
 /** Names in these fields are compared with names in the catalog or in the statement. */
 const nameBytesMax = 60;
 
 export interface ShapeLimits {
   /** The server folds and cuts names by its own encoding: in another one than UTF8, names must be ASCII. */
   readonly serverEncoding: string;
+  /** `server_version_num`. */
+  readonly serverVersion: number;
 }
 
 /**
@@ -153,12 +172,17 @@ function checkNode(node: unknown, bounds: ShapeLimits, depth: number): void {
 
 function checkFields(kind: string, fields: unknown, bounds: ShapeLimits, depth: number): void {
   const known = shapes.get(kind);
+  if ((since.get(kind) ?? 0) > bounds.serverVersion) {
+    refuseUnsupported("this syntax of SQL/JSON is newer than the server", "Use functions such as json_build_object.");
+  }
   if (known === undefined || typeof fields !== "object" || fields === null) {
     return refuseUnknown(kind);
   }
   for (const [field, value] of Object.entries(fields)) {
     const expected = known.get(field);
-    if (expected === undefined) {
+    if (field === "catalogname") {
+      refuse("name.unsupported-form", "a table is named with its database", "Write schema.table.");
+    } else if (expected === undefined) {
       refuseUnknown(`${kind}.${field}`);
     } else if (expected === "value") {
       checkValue(kind, value, bounds);
@@ -193,7 +217,11 @@ function checkValue(kind: string, value: unknown, bounds: ShapeLimits): void {
   // PostgreSQL cuts names at 63 bytes, at a character of its own encoding: near that, ours and its could differ.
   const ascii = !/[^\u0000-\u007f]/.test(value);
   if (!ascii && (bounds.serverEncoding !== "UTF8" || Buffer.byteLength(value, "utf8") > nameBytesMax)) {
-    refuse("name.unsupported-form", "a long name has letters outside ASCII", `Use names of at most ${nameBytesMax} bytes.`);
+    refuse(
+      "name.unsupported-form",
+      "a long name has letters outside ASCII",
+      `Use names of at most ${nameBytesMax} bytes.`,
+    );
   }
 }
 

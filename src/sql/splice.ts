@@ -51,7 +51,12 @@ interface Change {
  * The splices of one statement. `text` is the whole message; offsets are its bytes.
  * @throws StatementRefused `name.unsupported-form` when a name is written in a way that cannot be replaced with certainty
  */
-export function spliceStatement(text: string, statement: ParsedStatement, state: StatementState, parse: Parse): readonly Splice[] {
+export function spliceStatement(
+  text: string,
+  statement: ParsedStatement,
+  state: StatementState,
+  parse: Parse,
+): readonly Splice[] {
   const { shadowSchema } = state.context.scope;
   const moved = [...state.uses.values()].flatMap((use) => {
     const to = destination(use, shadowSchema);
@@ -81,7 +86,11 @@ function spliceRelation(bytes: Uint8Array, use: Use, to: QualifiedName): Change 
     return refuseForm(names);
   }
   if (range.inh !== true && use.relation.hasChildren) {
-    refuse("name.unsupported-form", `ONLY ${quoted(names.join("."))} cannot be kept apart from its children`, "Read it without ONLY.");
+    refuse(
+      "name.unsupported-form",
+      `ONLY ${quoted(names.join("."))} cannot be kept apart from its children`,
+      "Read it without ONLY.",
+    );
   }
   const start = parts[0]?.start ?? 0;
   const end = parts.at(-1)?.end ?? start;
@@ -136,7 +145,13 @@ export function applySplices(bytes: Uint8Array, splices: readonly Splice[]): Buf
 }
 
 /** Parses the result: exactly the nodes that were meant must differ, and exactly so. */
-function prove(bytes: Uint8Array, statement: ParsedStatement, changes: readonly Change[], splices: readonly Splice[], parse: Parse): void {
+function prove(
+  bytes: Uint8Array,
+  statement: ParsedStatement,
+  changes: readonly Change[],
+  splices: readonly Splice[],
+  parse: Parse,
+): void {
   const isInside = splices.every(
     ({ start, length }) => start >= statement.start && start + length <= statement.start + statement.length,
   );
@@ -145,7 +160,11 @@ function prove(bytes: Uint8Array, statement: ParsedStatement, changes: readonly 
   const again = isInside ? parse(applySplices(original, shifted).toString("utf8")) : [];
   const expected = new Map(changes.map((change) => [change.node, change.fields]));
   if (again.length !== 1 || !isSame(statement.node, again[0]?.node, expected)) {
-    refuse("name.unsupported-form", "a name is written in a form that cannot be rewritten", 'Write tables plainly, as customers or "customers".');
+    refuse(
+      "name.unsupported-form",
+      "a name is written in a form that cannot be rewritten",
+      'Write tables plainly, as customers or "customers".',
+    );
   }
 }
 
@@ -161,5 +180,7 @@ function isSame(a: unknown, b: unknown, changed: ReadonlyMap<object, Readonly<Re
   const expected = { ...a, ...changed.get(a) };
   const left = Object.entries(expected).filter(([key]) => !positions.has(key));
   const right = new Map(Object.entries(b).filter(([key]) => !positions.has(key)));
-  return left.length === right.size && left.every(([key, value]) => right.has(key) && isSame(value, right.get(key), changed));
+  return (
+    left.length === right.size && left.every(([key, value]) => right.has(key) && isSame(value, right.get(key), changed))
+  );
 }

@@ -119,15 +119,24 @@ export class StatementState {
       }
     }
     return [
-      ...sorted(reads.keys()).map((relation): Effect => ({ kind: "read", relation, columns: sorted(reads.get(relation) ?? []) })),
+      ...sorted(reads.keys()).map((relation): Effect => ({
+        kind: "read",
+        relation,
+        columns: sorted(reads.get(relation) ?? []),
+      })),
       ...sorted(catalogs).map((relation): Effect => ({ kind: "catalog", relation })),
-      ...[...this.writes.values()].map(
-        ({ verb, relation, columns }): Effect => ({ kind: "write", verb, relation, columns: sorted(columns) }),
-      ),
+      ...[...this.writes.values()].map(({ verb, relation, columns }): Effect => ({
+        kind: "write",
+        verb,
+        relation,
+        columns: sorted(columns),
+      })),
       ...sorted(this.calls).map((name): Effect => ({ kind: "call", function: name })),
-      ...sorted(this.settings.keys()).map(
-        (name): Effect => ({ kind: "setting", name, access: this.settings.get(name) ?? "read" }),
-      ),
+      ...sorted(this.settings.keys()).map((name): Effect => ({
+        kind: "setting",
+        name,
+        access: this.settings.get(name) ?? "read",
+      })),
     ];
   }
 }

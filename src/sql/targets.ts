@@ -1,11 +1,10 @@
 /** The select list: stars expanded, and every output named as PostgreSQL names it (FigureColname in parse_target.c). */
 import type { ColumnRef, Node, TypeName } from "libpg-query";
 import { compositeColumns } from "./catalog.ts";
-import { resolveExpression, resolveStep } from "./expression.ts";
-import { type QueryScope, type RangeColumn, type RangeItem, lookUpItem, useColumn, useWhole } from "./namespace.ts";
-import { refuse, refuseRelation, refuseUnsupported } from "./refused.ts";
-import { namesOf } from "./tree.ts";
-import { type Value } from "./value.ts";
+import { resolveExpression, resolveStep, starredItem } from "./expression.ts";
+import { type QueryScope, type RangeColumn, type RangeItem, useColumn, useWhole } from "./namespace.ts";
+import { refuse, refuseUnsupported } from "./refused.ts";
+import type { Value } from "./value.ts";
 import { limits } from "#domain/limits.ts";
 
 /** One output of a query. */
@@ -73,28 +72,16 @@ function claimStar(nodes: readonly Node[], scope: QueryScope): void {
 
 function expandColumnStar(node: Node, reference: ColumnRef, scope: QueryScope): readonly TargetColumn[] {
   scope.state.claim(node);
-  const fields = reference.fields ?? [];
-  claimStar(fields, scope);
-  const names = namesOf(fields.slice(0, -1), scope.state);
-  if (names.length === 0) {
-    const items = scope.visible.filter(({ byColumn }) => byColumn).map(({ item }) => item);
-    if (items.length === 0) {
-      refuse("statement.syntax", "SELECT * with no tables specified is not valid", "Add FROM.");
-    }
-    return items.flatMap((item) => starOf(item, scope));
+  if ((reference.fields ?? []).length > 1) {
+    const item = starredItem(reference, scope);
+    return item === null ? [] : starOf(item, scope);
   }
-  if (names.length > 2) {
-    refuse("name.unsupported-form", "a star is named with its database", "Write table.*.");
+  claimStar(reference.fields ?? [], scope);
+  const items = scope.visible.filter(({ byColumn }) => byColumn).map(({ item }) => item);
+  if (items.length === 0) {
+    refuse("statement.syntax", "SELECT * with no tables specified is not valid", "Add FROM.");
   }
-  const [first = "", second] = names;
-  const item = second === undefined ? lookUpItem(scope, null, first) : lookUpItem(scope, first, second);
-  if (item === null) {
-    return refuseRelation(names.join("."));
-  }
-  if (second !== undefined && item.base !== null) {
-    scope.state.qualifiedReferences.set(reference, item.base);
-  }
-  return starOf(item, scope);
+  return items.flatMap((item) => starOf(item, scope));
 }
 
 function starOf(item: RangeItem, scope: QueryScope): readonly TargetColumn[] {
@@ -132,7 +119,11 @@ function figureByPart(node: Node): Figured | null {
   }
   if ("A_Indirection" in node) {
     const name = lastName(node.A_Indirection.indirection);
-    return name !== null ? strong(name) : node.A_Indirection.arg === undefined ? null : figureByPart(node.A_Indirection.arg);
+    return name !== null
+      ? strong(name)
+      : node.A_Indirection.arg === undefined
+        ? null
+        : figureByPart(node.A_Indirection.arg);
   }
   if ("FuncCall" in node) {
     return strong(lastName(node.FuncCall.funcname) ?? "");

@@ -10,7 +10,9 @@ import type { StatementState } from "./statement-state.ts";
 export function namesOf(nodes: readonly Node[] | undefined, state: StatementState): readonly string[] {
   return (nodes ?? []).map((node) => {
     state.claim(node);
-    return "String" in node ? (node.String.sval ?? "") : refuseUnsupported("a name has a part that is not a name", "Write plain names.");
+    return "String" in node
+      ? (node.String.sval ?? "")
+      : refuseUnsupported("a name has a part that is not a name", "Write plain names.");
   });
 }
 

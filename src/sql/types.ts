@@ -3,7 +3,7 @@
  * read as a name (`'payment_methods'::regclass` asks whether the table exists).
  */
 import type { Node, TypeName } from "libpg-query";
-import { type Catalog, type CatalogType, castKey, findRelation, findType, lookupPath } from "./catalog.ts";
+import { type Catalog, type CatalogType, castKey, findRelation, findType, isBuiltin, lookupPath } from "./catalog.ts";
 import type { QueryScope } from "./namespace.ts";
 import { quoted, refuse, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { namesOf } from "./tree.ts";
@@ -23,6 +23,8 @@ export const typeOids = {
   xml: 142,
   pgNodeTree: 194,
   unknown: 705,
+  bpchar: 1042,
+  varchar: 1043,
   bit: 1560,
   numeric: 1700,
   record: 2249,
@@ -116,7 +118,9 @@ export function isNameReading(catalog: Catalog, type: number | null): boolean {
 }
 
 const deniedCasts = new Set(
-  "aclitem refcursor pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list pg_ddl_command pg_snapshot txid_snapshot".split(" "),
+  "aclitem refcursor pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list pg_ddl_command pg_snapshot txid_snapshot".split(
+    " ",
+  ),
 );
 
 /**
@@ -130,7 +134,10 @@ export function resolveType(typeName: TypeName | undefined, scope: QueryScope): 
   const type = names.length > 2 ? null : findType(catalog, names.length === 2 ? (names[0] ?? "") : null, name);
   claimModifiers(typeName, scope);
   if (type === null || !isAllowedType(type, scope)) {
-    return refuseUnsupported(`no grant covers type ${quoted(names.join("."))}`, "Cast to a built-in type of PostgreSQL.");
+    return refuseUnsupported(
+      `no grant covers type ${quoted(names.join("."))}`,
+      "Cast to a built-in type of PostgreSQL.",
+    );
   }
   if ((typeName?.arrayBounds ?? []).length === 0) {
     return type;
@@ -145,7 +152,7 @@ function isAllowedType(type: CatalogType, scope: QueryScope): boolean {
   if (element === undefined) {
     return false;
   }
-  if (element.schema === "pg_catalog") {
+  if (isBuiltin(element)) {
     return ["base", "range", "multirange"].includes(element.kind) && !deniedCasts.has(element.name);
   }
   return element.kind === "enum" && isTypeOfGrantedColumn(element, scope);
@@ -209,7 +216,8 @@ export function isCatalogReference(value: Value): boolean {
     typeOids.pgNodeTree,
     typeOids.int2vector,
   ];
-  const fromShadow = column !== null && column.origins.length > 0 && column.origins.every(({ use }) => use.kind === "shadow");
+  const fromShadow =
+    column !== null && column.origins.length > 0 && column.origins.every(({ use }) => use.kind === "shadow");
   return value.checked || (fromShadow && numbers.includes(type));
 }
 
@@ -280,7 +288,8 @@ export function isKnownRelation(text: string, scope: QueryScope): boolean {
 function isBuiltinType(text: string, catalog: Catalog): boolean {
   const names = splitName(text);
   const [schema, name] = names?.length === 2 ? names : ["pg_catalog", names?.[0]];
-  const found = names !== null && names.length <= 2 && name !== undefined ? findType(catalog, "pg_catalog", name) : null;
+  const found =
+    names !== null && names.length <= 2 && name !== undefined ? findType(catalog, "pg_catalog", name) : null;
   return schema === "pg_catalog" && found !== null;
 }
 
@@ -326,7 +335,11 @@ export function checkUnified(values: readonly Value[], scope: QueryScope): void 
     if (value.constant !== null && target !== undefined) {
       checkNamedConstant(value.constant, target.name, scope);
     } else if (value.type === null) {
-      refuse("name.unsupported-form", `a value is compared with a ${quoted(target?.name ?? "reg")} value`, "Compare OIDs or names.");
+      refuse(
+        "name.unsupported-form",
+        `a value is compared with a ${quoted(target?.name ?? "reg")} value`,
+        "Compare OIDs or names.",
+      );
     }
   }
 }

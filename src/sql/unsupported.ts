@@ -5,6 +5,7 @@ import { refuse, refuseUnsupported } from "./refused.ts";
 /** What a statement is called, by its node. */
 const words: ReadonlyMap<string, string> = new Map(
   Object.entries({
+    SelectStmt: "SELECT INTO, which creates a table",
     DropStmt: "DROP",
     TruncateStmt: "TRUNCATE",
     CreateStmt: "CREATE TABLE",
@@ -72,6 +73,11 @@ export function refuseStatement(node: Node): never {
   if (what !== null) {
     refuseUnsupported(what, nextStep);
   }
-  const word = words.get(kind) ?? kind.replace(/Stmt$/, "").replaceAll(/([a-z])([A-Z])/g, "$1 $2").toUpperCase();
+  const word =
+    words.get(kind) ??
+    kind
+      .replace(/Stmt$/, "")
+      .replaceAll(/([a-z])([A-Z])/g, "$1 $2")
+      .toUpperCase();
   refuse("grant.no-verb", `no grant allows ${word}`, "Grants allow SELECT, INSERT, UPDATE and DELETE on their tables.");
 }

@@ -1,10 +1,27 @@
 /** INSERT, UPDATE and DELETE: the grant's verbs and columns, and no masked value read on the way (MASKING.md, L4). */
-import type { DeleteStmt, InsertStmt, Node, OnConflictClause, RangeVar, ReturningClause, UpdateStmt } from "libpg-query";
+import type {
+  DeleteStmt,
+  InsertStmt,
+  Node,
+  OnConflictClause,
+  RangeVar,
+  ReturningClause,
+  UpdateStmt,
+} from "libpg-query";
 import { type ScopedWrite, relationKey } from "#domain/scope.ts";
 import { analyzeCommonTables } from "./common-tables.ts";
 import { resolveAll, resolveExpression } from "./expression.ts";
 import { addFromClause, relationItem } from "./from.ts";
-import { type GrantedUse, type QueryScope, type RangeColumn, type RangeItem, childScope, columnOf, touch, useColumn } from "./namespace.ts";
+import {
+  type GrantedUse,
+  type QueryScope,
+  type RangeColumn,
+  type RangeItem,
+  childScope,
+  columnOf,
+  touch,
+  useColumn,
+} from "./namespace.ts";
 import { analyzeQuery } from "./query.ts";
 import { quoted, refuse, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { resolveTargets } from "./targets.ts";
@@ -93,10 +110,16 @@ function hasVerb(write: ScopedWrite, verb: Verb): boolean {
 function checkSideEffects(use: GrantedUse): void {
   const name = quoted(relationKey(use.scoped.base));
   if (use.relation.hasRules) {
-    refuseUnsupported(`table ${name} has rules, which change what a write does`, "Ask the owner to replace the rules by triggers.");
+    refuseUnsupported(
+      `table ${name} has rules, which change what a write does`,
+      "Ask the owner to replace the rules by triggers.",
+    );
   }
   if (use.relation.hasTriggers && use.scoped.maskedColumns.length > 0) {
-    refuseUnsupported(`table ${name} has masked columns and triggers, which see the real values`, "Write to another table.");
+    refuseUnsupported(
+      `table ${name} has masked columns and triggers, which see the real values`,
+      "Write to another table.",
+    );
   }
 }
 
@@ -145,9 +168,11 @@ function analyzeInsert(insert: InsertStmt, scope: QueryScope): readonly RangeCol
   if (insert.override !== undefined && insert.override !== "OVERRIDING_NOT_SET") {
     refuseUnsupported("INSERT … OVERRIDING is not supported", "Leave generated columns out.");
   }
-  const source = insert.selectStmt === undefined ? null : analyzeQuery(insert.selectStmt, childScope(scope.state, scope));
+  const source =
+    insert.selectStmt === undefined ? null : analyzeQuery(insert.selectStmt, childScope(scope.state, scope));
   const target = resolveTarget(insert.relation, "insert", scope);
-  const names = insert.cols === undefined ? impliedColumns(target, source?.columns.length ?? 0) : targetNames(insert.cols, scope);
+  const names =
+    insert.cols === undefined ? impliedColumns(target, source?.columns.length ?? 0) : targetNames(insert.cols, scope);
   writeColumns(target, "insert", names, scope);
   if (insert.onConflictClause !== undefined) {
     analyzeConflict(insert.onConflictClause, target, scope);
@@ -195,7 +220,11 @@ function analyzeConflict(clause: OnConflictClause, target: Target, scope: QueryS
     return;
   }
   if (target.write.updateColumns.length === 0) {
-    refuse("grant.no-verb", `the grant on ${quoted(relationKey(target.use.scoped.base))} does not allow update`, "Use ON CONFLICT DO NOTHING.");
+    refuse(
+      "grant.no-verb",
+      `the grant on ${quoted(relationKey(target.use.scoped.base))} does not allow update`,
+      "Use ON CONFLICT DO NOTHING.",
+    );
   }
   inner.visible = [...inner.visible, { item: excluded, byName: true, byColumn: true, lateralOnly: false }];
   assign(clause.targetList, target, inner);
@@ -266,7 +295,11 @@ function analyzeDelete(statement: DeleteStmt, scope: QueryScope): readonly Range
 
 function showTarget(target: Target, scope: QueryScope): void {
   if (scope.visible.some(({ item, byName }) => byName && item.name === target.item.name)) {
-    refuse("name.ambiguous", `table name ${quoted(target.item.name ?? "")} is given more than once`, "Give each its own alias.");
+    refuse(
+      "name.ambiguous",
+      `table name ${quoted(target.item.name ?? "")} is given more than once`,
+      "Give each its own alias.",
+    );
   }
   scope.visible = [{ item: target.item, byName: true, byColumn: true, lateralOnly: false }, ...scope.visible];
 }

@@ -1,60 +1,23 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile } from "node:child_process";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findFreePort } from "#store/postgres-process.ts";
+import { type CliResult, type RunningNode, sallyport as runSallyport, startUp } from "./cli-node.ts";
 
 const program = join(import.meta.dirname, "../../src/cli/main.ts");
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
 
 let directory = "";
 let config = "";
 const started: ChildProcess[] = [];
 
-function sallyport(...given: readonly string[]): Promise<Result> {
-  return new Promise((settle) => {
-    const child = execFile(process.execPath, [program, ...given], { cwd: directory }, (_, out, err) => {
-      settle({ code: child.exitCode ?? -1, out, err });
-    });
-  });
-}
+const sallyport = (...given: readonly string[]): Promise<CliResult> => runSallyport(directory, given);
 
-interface Running {
-  readonly child: ChildProcess;
-  /** The one object that `up --json` writes when it is ready. */
-  readonly ready: Record<string, unknown>;
-  readonly exited: Promise<number | null>;
-}
-
-async function up(file = config): Promise<Running> {
-  const child = spawn(process.execPath, [program, "up", "--json", "-c", file], {
-    cwd: directory,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  started.push(child);
-  const exited = new Promise<number | null>((settle) => child.once("exit", settle));
-  let out = "";
-  let err = "";
-  child.stderr?.on("data", (chunk) => {
-    err += String(chunk);
-  });
-  const line = await new Promise<string>((settle, fail) => {
-    child.stdout?.on("data", (chunk) => {
-      out += String(chunk);
-      if (out.includes("\n")) {
-        settle(out);
-      }
-    });
-    void exited.then((code) => fail(new Error(`up ended with ${code}: ${out}${err}`)));
-  });
-  const ready: Record<string, unknown> = JSON.parse(line);
-  return { child, ready, exited };
+async function up(): Promise<RunningNode> {
+  const node = await startUp(directory);
+  started.push(node.child);
+  return node;
 }
 
 beforeAll(async () => {
@@ -89,9 +52,8 @@ describe("a node from its configuration to its verified ledger", () => {
     expect(JSON.parse((await sallyport("grant", "ls", "--json")).out)).toEqual({ grants: [] });
     expect(JSON.parse((await sallyport("session", "ls", "--json")).out)).toEqual({ sessions: [] });
     const doctor = await sallyport("doctor", "--json");
-    expect(
-      JSON.parse(doctor.out).findings.filter((one: { readonly verdict: string }) => one.verdict === "failure"),
-    ).toEqual([]);
+    const { findings }: { readonly findings: readonly { readonly verdict: string }[] } = JSON.parse(doctor.out);
+    expect(findings.filter((one) => one.verdict === "failure")).toEqual([]);
     expect(doctor.code).toBe(0);
     const second = await sallyport("up", "--json");
     expect(second.code).toBe(1);
@@ -114,10 +76,11 @@ describe("a node from its configuration to its verified ledger", () => {
   test("one flipped byte in a copy is found and located, with exit code 6", async () => {
     const copy = join(directory, "copy");
     await cp(ledger(), copy, { recursive: true });
-    const { files } = JSON.parse((await sallyport("ledger", "verify", copy, "--key", key, "--json")).out);
+    const { files }: { readonly files: readonly string[] } = JSON.parse(
+      (await sallyport("ledger", "verify", copy, "--key", key, "--json")).out,
+    );
     const file =
-      files.find((name: string) => name.startsWith("tile/entries/")) ??
-      files.find((name: string) => name.startsWith("wal/"));
+      files.find((name) => name.startsWith("tile/entries/")) ?? files.find((name) => name.startsWith("wal/")) ?? "";
     const bytes = await readFile(join(copy, file));
     const middle = bytes.length >> 1;
     bytes[middle] = (bytes[middle] ?? 0) ^ 1;
@@ -191,10 +154,13 @@ describe("a command line that is quick", () => {
   });
 
   test("the version answers inside the budget of 150 ms of processor time", async () => {
+    const script = `process.on("exit", () => {
+      const { userCPUTime, systemCPUTime } = process.resourceUsage();
+      process.stderr.write(String((userCPUTime + systemCPUTime) / 1000));
+    });`;
+    const preload = `data:text/javascript,${encodeURIComponent(script)}`;
     const usage = await new Promise<string>((settle) => {
-      const script = `process.on("exit", () => { const { user, system } = process.resourceUsage ? { user: process.resourceUsage().userCPUTime, system: process.resourceUsage().systemCPUTime } : {}; process.stderr.write(String((user + system) / 1000)); });`;
-      const trace = `data:text/javascript,${encodeURIComponent(script)}`;
-      execFile(process.execPath, ["--import", trace, program, "--version"], (_, __, err) => settle(err));
+      execFile(process.execPath, ["--import", preload, program, "--version"], (_, __, err) => settle(err));
     });
     expect(Number(usage)).toBeGreaterThan(0);
     expect(Number(usage)).toBeLessThan(150);

@@ -7,6 +7,7 @@ import type { ColumnLabel, Mask } from "#domain/resource.ts";
 import type { CompiledScope } from "#domain/scope.ts";
 import type { ProvisionJournal, Provisioner } from "#protocols/driver.ts";
 import { openProvisioner } from "#protocols/postgres/provisioner.ts";
+import { postgres15 } from "./requirements.ts";
 import { type DatabaseAddress, type TestPostgres, runSql, startPostgres } from "./postgres.ts";
 
 /** A provisioning change as it was journaled. */
@@ -29,6 +30,20 @@ export interface ScopeDatabase extends AsyncDisposable {
   readonly restart: () => Provisioner;
   readonly sql: (text: string) => Promise<readonly Record<string, unknown>[]>;
 }
+
+export interface ScopeDatabaseOptions {
+  readonly binaryDirectory?: string;
+  /** The provisioner's login is a superuser. */
+  readonly superuser?: boolean;
+}
+
+const older = postgres15.find();
+
+/** The servers that the tests of scopes run on: the embedded one, and PostgreSQL 15 where the machine has it. */
+export const builds: readonly (readonly [string, ScopeDatabaseOptions])[] = [
+  ["18", {}],
+  ...(older === null ? [] : ([["15", { binaryDirectory: older }]] as const)),
+];
 
 export const clock = { nowMs: () => Date.now(), monotonicUs: () => Math.round(performance.now() * 1000) };
 
@@ -82,9 +97,7 @@ const schemaSql = `
   ANALYZE;`;
 
 /** Starts a server with the database. It is hardened: PUBLIC may neither make objects nor run the application's functions. */
-export async function startScopeDatabase(
-  options: { readonly binaryDirectory?: string; readonly superuser?: boolean } = {},
-): Promise<ScopeDatabase> {
+export async function startScopeDatabase(options: ScopeDatabaseOptions = {}): Promise<ScopeDatabase> {
   const server = await startPostgres(
     options.binaryDirectory === undefined ? {} : { binaryDirectory: options.binaryDirectory },
   );

@@ -31,7 +31,10 @@ function masked(column: string, label: string): MaskedColumn {
   return { column, label, ruleId: `mask-${label}`, operator: { kind: "redact" } };
 }
 
-const view = (name: string): { readonly schema: string; readonly name: string } => ({ schema: "sallyport_view_public", name });
+const view = (name: string): { readonly schema: string; readonly name: string } => ({
+  schema: "sallyport_view_public",
+  name,
+});
 const base = (name: string): { readonly schema: string; readonly name: string } => ({ schema: "public", name });
 
 const relations: readonly ScopedRelation[] = [

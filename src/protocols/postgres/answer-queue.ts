@@ -9,6 +9,10 @@ const nothing = Buffer.alloc(0);
 export class AnswerQueue {
   #answers: Answer<PostgresReply>[] = [];
 
+  get length(): number {
+    return this.#answers.length;
+  }
+
   /** The answers so far, once. */
   take(): Answer<PostgresReply>[] {
     const answers = this.#answers;

@@ -358,7 +358,7 @@ const operatorsSql = `
 
 const castsSql = `
   SELECT c.castsource AS source, c.casttarget AS target, c.castcontext AS context,
-    (c.castmethod <> 'f' OR coalesce(n.nspname = 'pg_catalog', false)) AS builtin
+    (c.castmethod <> 'f' OR coalesce(n.nspname = 'pg_catalog' AND p.oid < 16384, false)) AS builtin
   FROM pg_catalog.pg_cast c
   LEFT JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace

@@ -76,6 +76,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
   readonly #exchange = new Exchange();
   readonly #intake: Intake;
   #ended: ClosingWords | null = null;
+  #wakeOwn: (() => void) | null = null;
   #closed = false;
   #clientUnread: boolean;
   #resourceUnread: boolean;
@@ -98,7 +99,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
 
   async arrivals(): Promise<Iterable<Arrival<PostgresUnit, PostgresControl>> | null> {
     const { client, clientReader } = this.#parts;
-    while (this.#exchange.length >= limits.pipelineCommandsMax && !this.#closed && this.#ended === null) {
+    while (this.#exchange.length >= limits.pipelineCommandsMax && !this.#closed) {
       await this.#exchange.changed();
     }
     if (this.#clientUnread) {
@@ -122,15 +123,38 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       this.#resourceUnread = false;
       return this.#readAnswers();
     }
-    const chunks = await resource.read();
-    if (chunks === null || this.#ended !== null) {
-      const last = this.#exchange.take();
-      return last.length > 0 ? last : null;
+    const chunks = this.#ended === null ? await resource.read() : null;
+    if (this.#ended !== null) {
+      return this.#ownAnswers();
+    }
+    if (chunks === null) {
+      return null;
     }
     for (const chunk of chunks) {
       resourceReader.push(chunk);
     }
     return this.#readAnswers();
+  }
+
+  /** Once the resource's side has ended, answers are the gateway's own; they take the same way out, in order. */
+  async #ownAnswers(): Promise<Iterable<Answer<PostgresReply>> | null> {
+    for (;;) {
+      const answers = this.#exchange.take();
+      if (answers.length > 0) {
+        return answers;
+      }
+      if (this.#closed) {
+        return null;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wakeOwn = resolve;
+      });
+    }
+  }
+
+  #answerOwn(...frames: readonly Buffer[]): void {
+    this.#exchange.answer(Buffer.concat(frames));
+    this.#wakeOwn?.();
   }
 
   *#readAnswers(): Generator<Answer<PostgresReply>> {
@@ -187,6 +211,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       return;
     }
     this.#closed = true;
+    this.#wakeOwn?.();
     const { client, resource } = this.#parts;
     if (this.#ended === null) {
       await resource.close(encodeTerminate(), 0);
@@ -271,7 +296,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
     if (this.#ended !== null) {
       if (control.kind === "sync") {
         this.#intake.synced();
-        await this.#parts.client.write(encodeReadyForQuery("idle"));
+        this.#answerOwn(encodeReadyForQuery("idle"));
       }
       return;
     }
@@ -319,15 +344,15 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
   }
 
   #answerEnded(cycle: "simple" | "extended", denial: Deny | null): void {
-    const report = denial === null ? null : refusalFields(denial);
     const words = this.#ended;
-    const error = report ?? (words === null ? null : endedReport(words));
-    if (error !== null) {
-      void this.#parts.client.write(encodeErrorResponse(error));
+    if (words === null) {
+      return;
     }
+    const error = encodeErrorResponse(denial === null ? endedReport(words) : refusalFields(denial));
     if (cycle === "simple") {
-      void this.#parts.client.write(encodeReadyForQuery("idle"));
+      this.#answerOwn(error, encodeReadyForQuery("idle"));
     } else {
+      this.#answerOwn(error);
       this.#intake.skipToSync();
     }
   }

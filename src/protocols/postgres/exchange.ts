@@ -40,8 +40,9 @@ export class Exchange {
   readonly #unexecuted = new Map<Portal, Progress>();
   #status: TransactionStatus = "idle";
 
+  /** What is asked and not answered, and what is answered and not taken: bounded by who reads the client. */
   get length(): number {
-    return this.#items.length;
+    return this.#items.length + this.#answers.length;
   }
 
   get transactionStatus(): TransactionStatus {
@@ -59,7 +60,13 @@ export class Exchange {
 
   /** The answers that the frames so far have made, once. */
   take(): Answer<PostgresReply>[] {
+    this.#items.notify();
     return this.#answers.take();
+  }
+
+  /** Puts bytes that the gateway made behind everything that was answered before. */
+  answer(bytes: Buffer): void {
+    this.#answers.plain(bytes);
   }
 
   /** Commands that were forwarded and not completed. */

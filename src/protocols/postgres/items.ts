@@ -93,6 +93,11 @@ export class ItemQueue {
       this.#items.splice(0, this.#head);
       this.#head = 0;
     }
+    this.notify();
+  }
+
+  /** Wakes who waits for a change. */
+  notify(): void {
     const waiting = this.#waiting;
     if (waiting.length > 0) {
       this.#waiting = [];
@@ -102,7 +107,7 @@ export class ItemQueue {
     }
   }
 
-  /** Resolves at the next `pop`. */
+  /** Resolves at the next `pop` or `notify`. */
   changed(): Promise<void> {
     return new Promise((resolve) => {
       this.#waiting.push(resolve);

@@ -74,7 +74,9 @@ function computeMask(operator: MaskOperator, input: MaskedInput): string | null 
     case "date":
       return maskDate(input, operator.precision);
     case "number":
-      return operator.roundTo > 0 && Number.isSafeInteger(operator.roundTo) ? maskNumber(input, operator.roundTo) : null;
+      return operator.roundTo > 0 && Number.isSafeInteger(operator.roundTo)
+        ? maskNumber(input, operator.roundTo)
+        : null;
     default:
       return operator satisfies never;
   }
@@ -87,7 +89,9 @@ function isText(type: ColumnType): boolean {
 /** The column's type and collation around an expression. */
 function typed(expression: string, { sql, collation }: ColumnType): string {
   const cast = `CAST(${expression} AS ${sql})`;
-  return collation === null ? cast : `${cast} COLLATE ${quoteIdentifier(collation.schema)}.${quoteIdentifier(collation.name)}`;
+  return collation === null
+    ? cast
+    : `${cast} COLLATE ${quoteIdentifier(collation.schema)}.${quoteIdentifier(collation.name)}`;
 }
 
 const zeros = new Set(["int2", "int4", "int8", "oid", "numeric", "float4", "float8", "money"]);
@@ -160,7 +164,8 @@ function maskPartly(input: MaskedInput, keepLast: number): string {
   const dot = input.unicode ? "•" : "*";
   const least = Math.max(2 * keepLast, keepLast + 4);
   const long = `pg_catalog.length(pg_catalog.regexp_replace(${value}, '[^A-Za-z0-9]', '', 'g')) >= ${least}`;
-  const tail = keepLast === 0 ? "''" : `pg_catalog."substring"(${value}, '((?:[A-Za-z0-9][^A-Za-z0-9]*){${keepLast}})$')`;
+  const tail =
+    keepLast === 0 ? "''" : `pg_catalog."substring"(${value}, '((?:[A-Za-z0-9][^A-Za-z0-9]*){${keepLast}})$')`;
   const head = `pg_catalog."left"(${value}, pg_catalog.length(${value}) - pg_catalog.length(${tail}))`;
   const masked = `pg_catalog.regexp_replace(${head}, '[A-Za-z0-9]', '${dot}', 'g') || ${tail}`;
   return typed(

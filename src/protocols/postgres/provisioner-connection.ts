@@ -127,10 +127,15 @@ export class ResourceConnections {
   #unavailable(error: unknown): SallyportError {
     const state = sqlStateOf(error);
     const why = state === null ? errorCode(error) : `SQLSTATE ${state}`;
-    return new SallyportError("resource.unavailable", "upstream", `the resource ${this.#resource} cannot be reached (${why})`, {
-      cause: error,
-      nextStep: "Check that the database runs, and the address and login of the resource.",
-    });
+    return new SallyportError(
+      "resource.unavailable",
+      "upstream",
+      `the resource ${this.#resource} cannot be reached (${why})`,
+      {
+        cause: error,
+        nextStep: "Check that the database runs, and the address and login of the resource.",
+      },
+    );
   }
 
   #translate(error: unknown): unknown {
@@ -141,10 +146,15 @@ export class ResourceConnections {
       return this.#unavailable(error);
     }
     if (error.code === "42501") {
-      return new SallyportError("resource.rights", "upstream", `the resource ${this.#resource} refused: ${error.message}`, {
-        cause: error,
-        nextStep: "Give the provisioner's login the right; `sallyport doctor` shows the SQL.",
-      });
+      return new SallyportError(
+        "resource.rights",
+        "upstream",
+        `the resource ${this.#resource} refused: ${error.message}`,
+        {
+          cause: error,
+          nextStep: "Give the provisioner's login the right; `sallyport doctor` shows the SQL.",
+        },
+      );
     }
     return new SallyportError(
       "resource.failed",
@@ -175,7 +185,8 @@ function metAnotherChange(error: unknown): boolean {
   const database = databaseErrorOf(error);
   return (
     database !== null &&
-    (meetingStates.has(database.code ?? "") || /concurrently (updated|deleted)|was concurrently dropped/.test(database.message))
+    (meetingStates.has(database.code ?? "") ||
+      /concurrently (updated|deleted)|was concurrently dropped/.test(database.message))
   );
 }
 

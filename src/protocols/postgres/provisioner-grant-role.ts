@@ -43,7 +43,10 @@ export function grantRoleStatements(
   exists: boolean,
 ): RecordedStatements {
   const verifier = verifierToPostgres(makeVerifier(input.password, salt, scramIterations));
-  return { run: statementsWith(input, server, verifier, exists), recorded: statementsWith(input, server, hiddenVerifier, exists) };
+  return {
+    run: statementsWith(input, server, verifier, exists),
+    recorded: statementsWith(input, server, hiddenVerifier, exists),
+  };
 }
 
 /** Bytes of the salt that `grantRoleStatements` takes. */
@@ -113,7 +116,7 @@ const endSessionsSql = `
  */
 export async function endSessions(client: PoolClient, oid: number, nowMs: () => number): Promise<boolean> {
   const deadlineMs = nowMs() + limits.sessionEndMs;
-  for (let waitMs = 1, empty = 0; ; ) {
+  for (let waitMs = 1, empty = 0; ;) {
     const { rows } = await client.query(endSessionsSql, [oid]);
     empty = rows.length === 0 ? empty + 1 : 0;
     if (empty === 2) {

@@ -253,7 +253,8 @@ class PostgresProvisioner implements Provisioner {
       (dropped) =>
         dropped
           ? this.#connections.use(
-              async (client) => (await isRoleGone(client, scope.role, oid)) && (await areSchemasGone(client, scope.hash)),
+              async (client) =>
+                (await isRoleGone(client, scope.role, oid)) && (await areSchemasGone(client, scope.hash)),
             )
           : Promise.resolve(false),
     );

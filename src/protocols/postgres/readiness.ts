@@ -102,7 +102,9 @@ export async function checkGrantable(client: ClientBase, server: Server, rights:
     return;
   }
   const needed = [
-    ...new Map(rights.map((right) => [JSON.stringify([right.on, right.schema, right.name, right.privilege]), right])).values(),
+    ...new Map(
+      rights.map((right) => [JSON.stringify([right.on, right.schema, right.name, right.privilege]), right]),
+    ).values(),
   ];
   const rows = (
     await client.query<NeededRow>(missingSql, [

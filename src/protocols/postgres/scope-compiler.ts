@@ -69,7 +69,9 @@ export function compileScope(scope: Scope, labels: readonly ColumnLabel[], pictu
 export function replanScope(scope: CompiledScope, picture: ScopeTables): ScopePlan {
   const drafts: DraftTable[] = [];
   for (const relation of scope.relations.values()) {
-    const definition = picture.tables.find(({ schema, name }) => schema === relation.base.schema && name === relation.base.name);
+    const definition = picture.tables.find(
+      ({ schema, name }) => schema === relation.base.schema && name === relation.base.name,
+    );
     if (definition === undefined) {
       throw changed();
     }
@@ -117,9 +119,14 @@ function mergeGrants(grants: readonly TableGrant[]): readonly MergedGrant[] {
   }
   const keys = new Set(list.map(relationKey));
   if (keys.size < list.length) {
-    throw new SallyportError("scope.ambiguous-name", "client", "two granted tables have the same name once written with a dot", {
-      nextStep: "Rename one of the tables, or grant only one of them.",
-    });
+    throw new SallyportError(
+      "scope.ambiguous-name",
+      "client",
+      "two granted tables have the same name once written with a dot",
+      {
+        nextStep: "Rename one of the tables, or grant only one of them.",
+      },
+    );
   }
   return list;
 }
@@ -189,7 +196,9 @@ function checkRelation(table: TableDefinition, grant: MergedGrant, labelled: rea
     if (!["r", "p", "v"].includes(source.relationKind) || source.rowSecurity || isSystem(source.schema)) {
       refuse(`is a view over ${name}, which cannot be granted`, "Grant the tables that it reads.");
     }
-    if (labelled.some(({ schema, table: labelledTable }) => schema === source.schema && labelledTable === source.name)) {
+    if (
+      labelled.some(({ schema, table: labelledTable }) => schema === source.schema && labelledTable === source.name)
+    ) {
       refuse(`is a view over ${name}, which has labelled columns`, "Grant the labelled table itself; it is masked.");
     }
   }
@@ -208,7 +217,8 @@ function maskedColumns(
   const found = new Map<string, MaskedColumn>();
   for (const column of table.columns) {
     const all = picture.labelled.filter(
-      (labelled) => labelled.schema === table.schema && labelled.table === table.name && labelled.column === column.name,
+      (labelled) =>
+        labelled.schema === table.schema && labelled.table === table.name && labelled.column === column.name,
     );
     const given = all.filter((labelled) => labelled.origin === "given");
     const chosen = given.length > 0 ? given : all;
@@ -249,7 +259,9 @@ function draftRelation(
   masked: ReadonlyMap<string, MaskedColumn>,
 ): DraftTable {
   const select = grant.columns.get("select");
-  const visible = table.columns.filter(({ name }) => select !== undefined && includes(select, name)).map(({ name }) => name);
+  const visible = table.columns
+    .filter(({ name }) => select !== undefined && includes(select, name))
+    .map(({ name }) => name);
   const open = visible.filter((name) => !masked.has(name));
   const relation: ScopedRelation = {
     base: { schema: table.schema, name: table.name },
@@ -270,12 +282,14 @@ function draftWrite(
 ): ScopedWrite | null {
   const writable = (verb: "insert" | "update"): readonly string[] => {
     const granted = grant.columns.get(verb);
-    return table.columns
-      .filter((column) => granted !== undefined && includes(granted, column.name))
-      .filter((column) => column.generated === "no" && !column.identityAlways)
-      // Whether a value is taken already is told by every engine: no writes to labelled unique columns (MASKING.md, L4).
-      .filter((column) => !(column.unique && masked.has(column.name)))
-      .map(({ name }) => name);
+    return (
+      table.columns
+        .filter((column) => granted !== undefined && includes(granted, column.name))
+        .filter((column) => column.generated === "no" && !column.identityAlways)
+        // Whether a value is taken already is told by every engine: no writes to labelled unique columns (MASKING.md, L4).
+        .filter((column) => !(column.unique && masked.has(column.name)))
+        .map(({ name }) => name)
+    );
   };
   const insertColumns = writable("insert");
   const updateColumns = writable("update");
@@ -324,7 +338,8 @@ function nameViews({ relation, guardedWrites }: DraftTable, schema: string): Sco
   return {
     ...relation,
     view: wholeOpen || visibleColumns.length === 0 ? null : { schema, name: base.name },
-    write: write === null ? null : { ...write, view: guardedWrites ? { schema: `${schema}_w`, name: base.name } : null },
+    write:
+      write === null ? null : { ...write, view: guardedWrites ? { schema: `${schema}_w`, name: base.name } : null },
   };
 }
 

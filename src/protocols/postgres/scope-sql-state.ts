@@ -66,7 +66,11 @@ async function readRights(client: ClientBase, roleOid: number): Promise<readonly
 }
 
 /** One spelling of a right, to compare by. */
-function rightKey(right: { readonly schema: string; readonly name: string; readonly column: string | null }, on: string, privilege: string): string {
+function rightKey(
+  right: { readonly schema: string; readonly name: string; readonly column: string | null },
+  on: string,
+  privilege: string,
+): string {
   return JSON.stringify([on, right.schema, right.name, right.column, privilege]);
 }
 
@@ -228,7 +232,10 @@ async function readSurplusOwnerRights(
     return [];
   }
   const needed = (
-    await client.query<{ schema: string; name: string; written: boolean }>(neededByOthersSql, [prefix, server.viewOwner])
+    await client.query<{ schema: string; name: string; written: boolean }>(neededByOthersSql, [
+      prefix,
+      server.viewOwner,
+    ])
   ).rows;
   const isNeeded = (right: RightRow): boolean =>
     right.object === "schema"

@@ -110,9 +110,13 @@ function baseRights({ definition, relation }: PlannedTable): readonly Right[] {
     }
     if (write.insertColumns.length > 0) {
       rights.push(
-        ...definition.sequences.map(
-          ({ schema, name }): Right => ({ on: "sequence", schema, name, column: null, privilege: "USAGE" }),
-        ),
+        ...definition.sequences.map(({ schema, name }): Right => ({
+          on: "sequence",
+          schema,
+          name,
+          column: null,
+          privilege: "USAGE",
+        })),
       );
     }
   }
@@ -142,7 +146,11 @@ function onTable({ schema, name }: QualifiedName, privilege: Privilege): Right {
   return { on: "table", schema, name, column: null, privilege };
 }
 
-function onColumns({ schema, name }: QualifiedName, privilege: Privilege, columns: readonly string[]): readonly Right[] {
+function onColumns(
+  { schema, name }: QualifiedName,
+  privilege: Privilege,
+  columns: readonly string[],
+): readonly Right[] {
   return columns.map((column) => ({ on: "table", schema, name, column, privilege }));
 }
 
@@ -220,7 +228,11 @@ export function scopeViews(plan: ScopePlan): readonly PlannedView[] {
 function describeView(view: QualifiedName, what: string, { relation }: PlannedTable, select: string): PlannedView {
   const sql = `CREATE VIEW ${qualify(view)} WITH (security_barrier = true) AS ${select}`;
   const definition = createHash("sha256").update(sql).digest("hex").slice(0, 16);
-  return { view, sql, comment: `Sallyport: ${what.toLowerCase()} of ${relationKey(relation.base)}; definition ${definition}` };
+  return {
+    view,
+    sql,
+    comment: `Sallyport: ${what.toLowerCase()} of ${relationKey(relation.base)}; definition ${definition}`,
+  };
 }
 
 /** The granted columns in the base table's order, hidden ones as masked expressions. */
@@ -283,7 +295,10 @@ export function createScopeStatements(
     ),
     `SET LOCAL ROLE ${quoteIdentifier(server.viewOwner)}`,
     ...schemas.map((schema) => `COMMENT ON SCHEMA ${quoteIdentifier(schema)} IS 'Sallyport: views of one scope'`),
-    ...ownViews.flatMap(({ view, sql, comment }) => [sql, `COMMENT ON VIEW ${qualify(view)} IS ${quoteLiteral(comment)}`]),
+    ...ownViews.flatMap(({ view, sql, comment }) => [
+      sql,
+      `COMMENT ON VIEW ${qualify(view)} IS ${quoteLiteral(comment)}`,
+    ]),
     ...changeRights("GRANT", inOwnSchemas, scope.role),
     "SET LOCAL ROLE NONE",
   ];

@@ -13,6 +13,8 @@ import { ownSchemaPrefix, shadowSchema } from "./scope-compiler.ts";
 export interface ShadowBranch {
   readonly from: string;
   readonly where: string;
+  /** Over those of the definition. */
+  readonly replaced?: Readonly<Record<string, string>>;
 }
 
 export interface ShadowDefinition {
@@ -38,7 +40,10 @@ const s = (name: string): string => `"${shadowSchema}".${name}`;
 const ownRole = `(SELECT own.oid FROM ${s("own_role")} own)`;
 const isClass = (catalog: string): string => `'pg_catalog.${catalog}'::pg_catalog.regclass`;
 
-/** In order: each may use those before it. */
+/**
+ * In order: each may use those before it. A filter asks them with `IN (SELECT …)`, which PostgreSQL answers from a hash table made
+ * once; a correlated EXISTS would walk the marks again for every row.
+ */
 export const helperViews: readonly HelperView[] = [
   { name: "own_role", sql: "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = SESSION_USER" },
   {
@@ -57,8 +62,10 @@ export const helperViews: readonly HelperView[] = [
   {
     name: "granted_relations",
     sql: `
-      SELECT DISTINCT g.relation, c.relnamespace AS namespace, n.nspname AS schema, c.relname AS name
-      FROM ${s("granted_columns")} g
+      SELECT g.relation, g.numbers, c.relnamespace AS namespace, n.nspname AS schema, c.relname AS name
+      FROM (
+        SELECT m.relation, pg_catalog.array_agg(m.number) AS numbers FROM ${s("granted_columns")} m GROUP BY m.relation
+      ) AS g
       JOIN pg_catalog.pg_class c ON c.oid = g.relation
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace`,
   },
@@ -67,28 +74,28 @@ export const helperViews: readonly HelperView[] = [
     sql: `
       SELECT i.indexrelid AS index, i.indrelid AS relation
       FROM ${s("granted_relations")} g JOIN pg_catalog.pg_index i ON i.indrelid = g.relation
-      WHERE i.indexprs IS NULL AND i.indpred IS NULL AND ${allGranted("i.indkey::pg_catalog.int2[]", "i.indrelid")}`,
+      WHERE i.indexprs IS NULL AND i.indpred IS NULL AND i.indkey::pg_catalog.int2[] OPERATOR(pg_catalog.<@) g.numbers`,
   },
   {
     name: "granted_constraints",
     sql: `
-      SELECT k.oid, k.conname AS name, g.schema AS table_schema, g.name AS table_name
-      FROM ${s("granted_relations")} g JOIN pg_catalog.pg_constraint k ON k.conrelid = g.relation
-      WHERE k.contype IN ('p', 'u', 'f', 'c', 'n') AND k.conkey IS NOT NULL AND ${allGranted("k.conkey", "k.conrelid")}
-        AND (k.contype <> 'f' OR ${allGranted("k.confkey", "k.confrelid")})`,
+      SELECT k.oid, k.conname AS name, g.relation, k.contype AS kind, g.schema AS table_schema, g.name AS table_name
+      FROM ${s("granted_relations")} g
+      JOIN pg_catalog.pg_constraint k ON k.conrelid = g.relation
+      LEFT JOIN ${s("granted_relations")} f ON f.relation = k.confrelid
+      WHERE k.contype IN ('p', 'u', 'f', 'c', 'n') AND k.conkey OPERATOR(pg_catalog.<@) g.numbers
+        AND (k.contype <> 'f' OR k.confkey OPERATOR(pg_catalog.<@) f.numbers)`,
   },
   {
     name: "granted_defaults",
     sql: `
       SELECT a.oid, a.adrelid AS relation, a.adnum AS number
-      FROM ${s("granted_columns")} g
-      JOIN pg_catalog.pg_attrdef a ON a.adrelid = g.relation AND a.adnum = g.number
+      FROM ${s("granted_relations")} g
+      JOIN pg_catalog.pg_attrdef a ON a.adrelid = g.relation AND a.adnum = ANY (g.numbers)
       WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_depend d
         WHERE d.classid = ${isClass("pg_attrdef")} AND d.objid = a.oid AND d.refclassid = ${isClass("pg_class")}
-          AND d.refobjid = a.adrelid AND d.refobjsubid > 0
-          AND NOT EXISTS (
-            SELECT FROM ${s("granted_columns")} o WHERE o.relation = a.adrelid AND o.number = d.refobjsubid))`,
+          AND d.refobjid = a.adrelid AND d.refobjsubid > 0 AND d.refobjsubid <> ALL (g.numbers))`,
   },
   {
     name: "granted_types",
@@ -110,13 +117,6 @@ export const helperViews: readonly HelperView[] = [
       SELECT used.oid FROM used`,
   },
 ];
-
-function allGranted(numbers: string, relation: string): string {
-  return `NOT EXISTS (
-          SELECT FROM pg_catalog.unnest(${numbers}) AS part(number)
-          WHERE NOT EXISTS (
-            SELECT FROM ${s("granted_columns")} o WHERE o.relation = ${relation} AND o.number = part.number))`;
-}
 
 type Options = { readonly replaced?: Readonly<Record<string, string>>; readonly kept?: readonly string[] };
 
@@ -143,15 +143,37 @@ function define(
 }
 
 const nothing = "false";
-const grantedOr = (granted: string, column = "oid"): string => `x.${column} < ${ownOids} OR x.${column} IN (${granted})`;
+const grantedOr = (granted: string, column = "oid"): string =>
+  `x.${column} < ${ownOids} OR x.${column} IN (${granted})`;
 const relations = `SELECT g.relation FROM ${s("granted_relations")} g`;
 const types = `SELECT g.oid FROM ${s("granted_types")} g`;
 const isSystemSchema = (column: string): string => `x.${column} IN ('pg_catalog', 'information_schema')`;
 const isGrantedName = (schema: string, name: string): string =>
-  `EXISTS (SELECT FROM ${s("granted_relations")} g WHERE g.schema = x.${schema} AND g.name = x.${name})`;
+  `(x.${schema}, x.${name}) IN (SELECT g.schema, g.name FROM ${s("granted_relations")} g)`;
 
-const isPartitionShown = `EXISTS (
-  SELECT FROM pg_catalog.pg_inherits i JOIN ${s("granted_relations")} g ON g.relation = i.inhparent WHERE i.inhrelid = x.oid)`;
+const isPartitionShown = `x.oid IN (
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN ${s("granted_relations")} p ON p.relation = i.inhparent)`;
+
+/** What a table has that its columns do not tell. */
+const grantedTable: Readonly<Record<string, string>> = {
+  // An estimate is made from pages, which hidden values fill too.
+  reltuples: "CASE WHEN pg_catalog.has_table_privilege(x.oid, 'SELECT') THEN x.reltuples ELSE -1 END",
+  // A partition key of hidden columns is told by functions that take the table's OID; a plain table has none.
+  relkind: `CASE WHEN x.relkind = 'p' AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_partitioned_table p
+      WHERE p.partrelid = x.oid AND p.partexprs IS NULL AND p.partattrs::pg_catalog.int2[] OPERATOR(pg_catalog.<@) g.numbers)
+    THEN 'r' ELSE x.relkind END`,
+  relnatts: "(SELECT pg_catalog.max(part.number) FROM pg_catalog.unnest(g.numbers) AS part(number))",
+  relchecks: `(SELECT pg_catalog.count(*) FROM ${s("granted_constraints")} k WHERE k.relation = x.oid AND k.kind = 'c')`,
+  relhasrules: "false",
+  relhastriggers: "false",
+  relrowsecurity: "false",
+  relforcerowsecurity: "false",
+  relhassubclass: `x.oid IN (
+    SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN ${s("granted_relations")} c ON c.relation = i.inhrelid)`,
+  relispartition: `x.relispartition AND ${isPartitionShown}`,
+  relpartbound: `CASE WHEN ${isPartitionShown} THEN x.relpartbound END`,
+};
 
 const pgClass = inCatalog(
   "pg_class",
@@ -160,7 +182,11 @@ const pgClass = inCatalog(
       from: "pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace",
       where: `x.oid < ${ownOids} AND n.nspname IN ('pg_catalog', 'information_schema')`,
     },
-    { from: `${s("granted_relations")} g JOIN pg_catalog.pg_class x ON x.oid = g.relation`, where: "true" },
+    {
+      from: `${s("granted_relations")} g JOIN pg_catalog.pg_class x ON x.oid = g.relation`,
+      where: "true",
+      replaced: grantedTable,
+    },
     { from: `${s("granted_indexes")} g JOIN pg_catalog.pg_class x ON x.oid = g.index`, where: "true" },
   ],
   {
@@ -170,27 +196,9 @@ const pgClass = inCatalog(
       reltablespace: "0",
       reltoastrelid: "0",
       relpages: "0",
+      reltuples: "-1",
       relallvisible: "0",
       relallfrozen: "0",
-      // An estimate is made from pages, which hidden values fill too.
-      reltuples: `CASE WHEN x.oid >= ${ownOids} AND pg_catalog.has_table_privilege(x.oid, 'SELECT') THEN x.reltuples ELSE -1 END`,
-      // A partition key of hidden columns is told by functions that take the table's OID; a plain table has none.
-      relkind: `CASE WHEN x.relkind = 'p' AND EXISTS (
-          SELECT FROM pg_catalog.pg_partitioned_table p
-          WHERE p.partrelid = x.oid AND (p.partexprs IS NOT NULL OR NOT (${allGranted("p.partattrs::pg_catalog.int2[]", "x.oid")})))
-        THEN 'r' ELSE x.relkind END`,
-      relnatts: `CASE WHEN x.oid < ${ownOids} OR x.relkind IN ('i', 'I') THEN x.relnatts ELSE (
-          SELECT pg_catalog.max(g.number) FROM ${s("granted_columns")} g WHERE g.relation = x.oid) END`,
-      relchecks: `(SELECT pg_catalog.count(*) FROM ${s("granted_constraints")} g
-          JOIN pg_catalog.pg_constraint k ON k.oid = g.oid WHERE k.conrelid = x.oid AND k.contype = 'c')`,
-      relhasrules: "false",
-      relhastriggers: "false",
-      relrowsecurity: "false",
-      relforcerowsecurity: "false",
-      relhassubclass: `EXISTS (SELECT FROM pg_catalog.pg_inherits i
-          JOIN ${s("granted_relations")} g ON g.relation = i.inhrelid WHERE i.inhparent = x.oid)`,
-      relispartition: `x.relispartition AND ${isPartitionShown}`,
-      relpartbound: `CASE WHEN ${isPartitionShown} THEN x.relpartbound END`,
       relfrozenxid: "'0'",
       relminmxid: "'0'",
       relacl: "NULL",
@@ -205,13 +213,14 @@ const pgAttribute = inCatalog(
     {
       from: `${s("granted_columns")} g JOIN pg_catalog.pg_attribute x ON x.attrelid = g.relation AND x.attnum = g.number`,
       where: "true",
+      replaced: {
+        atthasdef: `x.atthasdef AND (x.attrelid, x.attnum) IN (SELECT d.relation, d.number FROM ${s("granted_defaults")} d)`,
+      },
     },
     { from: `${s("granted_indexes")} g JOIN pg_catalog.pg_attribute x ON x.attrelid = g.index`, where: "true" },
   ],
   {
     replaced: {
-      atthasdef: `x.atthasdef AND EXISTS (
-          SELECT FROM ${s("granted_defaults")} g WHERE g.relation = x.attrelid AND g.number = x.attnum)`,
       atthasmissing: "false",
       // A value of the column, for rows older than it. A view cannot have its type, anyarray.
       attmissingval: "CAST(NULL AS pg_catalog.text)",
@@ -263,13 +272,12 @@ const shownSettings = [
   "transaction_read_only",
 ];
 
-const isNotNullOfGranted = `EXISTS (
-  SELECT FROM ${s("granted_columns")} c JOIN ${s("granted_relations")} g ON g.relation = c.relation
-  WHERE g.schema = x.table_schema AND g.name = x.table_name
-    AND x.constraint_name = pg_catalog.concat(g.namespace, '_', g.relation, '_', c.number, '_not_null'))`;
-const isGrantedConstraint = `EXISTS (
-  SELECT FROM ${s("granted_constraints")} g
-  WHERE g.name = x.constraint_name AND g.table_schema = x.table_schema AND g.table_name = x.table_name)`;
+/** Before PostgreSQL 18, NOT NULL has made-up names there. */
+const isNotNullOfGranted = `(x.table_schema, x.table_name, x.constraint_name::pg_catalog.text) IN (
+  SELECT g.schema, g.name, pg_catalog.concat(g.namespace, '_', g.relation, '_', part.number, '_not_null')
+  FROM ${s("granted_relations")} g CROSS JOIN LATERAL pg_catalog.unnest(g.numbers) AS part(number))`;
+const isGrantedConstraint = `(x.table_schema, x.table_name, x.constraint_name) IN (
+  SELECT g.table_schema, g.table_name, g.name FROM ${s("granted_constraints")} g)`;
 
 const informationSchema: readonly ShadowDefinition[] = [
   inInformationSchema(
@@ -280,11 +288,10 @@ const informationSchema: readonly ShadowDefinition[] = [
   inInformationSchema("tables", `${isSystemSchema("table_schema")} OR ${isGrantedName("table_schema", "table_name")}`),
   inInformationSchema(
     "columns",
-    `${isSystemSchema("table_schema")} OR EXISTS (
-      SELECT FROM ${s("granted_relations")} g
-      JOIN ${s("granted_columns")} c ON c.relation = g.relation
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.relation AND a.attnum = c.number
-      WHERE g.schema = x.table_schema AND g.name = x.table_name AND a.attname = x.column_name)`,
+    `${isSystemSchema("table_schema")} OR (x.table_schema, x.table_name, x.column_name) IN (
+      SELECT g.schema, g.name, a.attname
+      FROM ${s("granted_relations")} g
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = g.relation AND a.attnum = ANY (g.numbers))`,
   ),
   inInformationSchema("routines", isSystemSchema("specific_schema"), { replaced: { routine_definition: "NULL" } }),
   inInformationSchema("parameters", isSystemSchema("specific_schema"), { replaced: { parameter_default: "NULL" } }),

@@ -73,9 +73,14 @@ async function viewStatements(client: PoolClient, server: ServerFacts): Promise<
   const shadows = present.map((relation) => {
     const columns = originals.get(`${relation.schema}.${relation.name}`);
     if (columns === undefined) {
-      throw new SallyportError("resource.version", "upstream", `the server has no ${relation.schema}.${relation.name}`, {
-        nextStep: "Use PostgreSQL 13 to 18.",
-      });
+      throw new SallyportError(
+        "resource.version",
+        "upstream",
+        `the server has no ${relation.schema}.${relation.name}`,
+        {
+          nextStep: "Use PostgreSQL 13 to 18.",
+        },
+      );
     }
     return { name: relation.name, sql: shadowSql(relation, columns) };
   });
@@ -90,13 +95,14 @@ async function viewStatements(client: PoolClient, server: ServerFacts): Promise<
 
 function shadowSql(relation: ShadowedRelation, columns: readonly OriginalColumn[]): string {
   const definition = shadowDefinitions.get(relation.name) ?? emptyDefinition(relation);
-  const list = columns.map((column) => `${columnSql(definition, column)} AS ${quoteIdentifier(column.name)}`);
-  if (relation.tableoid) {
-    list.push(`'${relation.schema}.${relation.name}'::pg_catalog.regclass::pg_catalog.oid AS tableoid`);
-  }
-  const selects = definition.branches.map(
-    ({ from, where }) => `SELECT ${list.join(", ")} FROM ${from} WHERE ${where}`,
-  );
+  const selects = definition.branches.map(({ from, where, replaced = {} }) => {
+    const overridden = { ...definition, replaced: { ...definition.replaced, ...replaced } };
+    const list = columns.map((column) => `${columnSql(overridden, column)} AS ${quoteIdentifier(column.name)}`);
+    if (relation.tableoid) {
+      list.push(`'${relation.schema}.${relation.name}'::pg_catalog.regclass::pg_catalog.oid AS tableoid`);
+    }
+    return `SELECT ${list.join(", ")} FROM ${from} WHERE ${where}`;
+  });
   // A barrier: a condition that can fail or speak must not see a row before the filter has.
   return `CREATE VIEW ${shadow(relation.name)} WITH (security_barrier = true) AS ${selects.join(" UNION ALL ")}`;
 }
@@ -160,8 +166,7 @@ export async function catalogStatements(client: PoolClient, server: ServerFacts)
   const views = await viewStatements(client, server);
   const hash = createHash("sha256").update(views.join(";")).digest("hex").slice(0, 16);
   const comment = `Sallyport: the catalogs as a grant may see them; definition ${hash}`;
-  const whole =
-    state.owner && state.readers && state.schema && state.lock && state.schema_comment === comment;
+  const whole = state.owner && state.readers && state.schema && state.lock && state.schema_comment === comment;
   const roles = [
     ...roleStatements(server.viewOwner, viewOwnerComment, { exists: state.owner, member: state.ownerMember }, server),
     ...roleStatements(server.readers, readersComment, { exists: state.readers, member: state.readersMember }, server),

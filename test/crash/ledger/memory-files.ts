@@ -209,6 +209,11 @@ export class MemoryDisk {
         const node = this.#find(path);
         return node?.kind === "file" ? Buffer.from(node.data) : null;
       },
+      readNow: (path) => {
+        this.#operate("readNow", generation);
+        const node = this.#find(path);
+        return node?.kind === "file" ? Buffer.from(node.data) : null;
+      },
       open: async (path, how) => {
         this.#operate("open", generation);
         const directory = this.#directory(posix.dirname(path));

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import type { AllowPure } from "#domain/decision.ts";
 import { SallyportError } from "#domain/errors.ts";
+import { verifyLedgerDirectory } from "#evidence/verify.ts";
 import { nodeFiles } from "#ledger/files.ts";
 import type { Files } from "#ledger/files.ts";
 import { openPayload, readLedger, readPayloadKeys } from "#ledger/reader.ts";
@@ -229,17 +230,20 @@ describe("integration", () => {
     expect(readdirSync(join(fixture.directory, "tile/1/000.p"))).toEqual(["1"]);
   });
 
-  test("a reader of a log that is being written sees a whole one", async () => {
+  test("a reader and a verifier of a log that is being written see a whole one", async () => {
     const ledger = await fixture.open({ tuning: { integrateAfterMs: 1, integrateEntriesMax: 5 } });
     const state = { isWriting: true };
     const writing = (async () => {
-      for (let i = 0; i < 400; i++) {
+      for (let i = 0; i < 1200; i++) {
         await ledger.record(note(`n${i}`, i % 2 === 0 ? "text" : undefined), i);
       }
       state.isWriting = false;
     })();
     let looks = 0;
+    const verifierKey = ledger.status().verifierKey;
     while (state.isWriting) {
+      const verified = await verifyLedgerDirectory({ directory: fixture.directory, verifierKey });
+      expect(verified).toMatchObject({ faults: [], integrity: "intact", completeness: "complete" });
       const reader = await readLedger(fixture.directory);
       const read = await Array.fromAsync(reader.entries());
       expect(read.map(({ index }) => index)).toEqual(Array.from({ length: reader.size }, (_, i) => i));
@@ -379,6 +383,23 @@ describe("payloads", () => {
       }
     }
     await ledger.close();
+  });
+
+  test("more data keys than are kept in memory stay usable", async () => {
+    const ledger = await fixture.open();
+    const names = Array.from({ length: 2060 }, (_, i) => `ses_${i}`);
+    await Promise.all(names.map((name) => ledger.openDataKey(name)));
+    const drafts = ["ses_0", "node", "ses_2059"].map((key) => ({
+      ...note(key),
+      payload: { key, fields: { text: key } },
+    }));
+    await Promise.all(drafts.map((draft) => ledger.record(draft, null)));
+    await ledger.close();
+    const keys = await readPayloadKeys(fixture.keysDirectory);
+    for (const read of (await entriesOf(fixture.directory)).slice(1)) {
+      const opened = await openPayload(read, keys);
+      expect(opened.ok && opened.fields.get("text")?.text).toBe(read.entry.payload?.key);
+    }
   });
 
   test("destroying a data key is recorded, lasts, and leaves every proof as it was", async () => {
