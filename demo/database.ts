@@ -1,5 +1,6 @@
 /** Where the demo's data lives: a PostgreSQL of its own for the length of the demo, or the user's, left as it was found. */
 import { randomBytes } from "node:crypto";
+import { readlink, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Client } from "pg";
 import { makeVerifier, scramIterations, scramSaltBytes, verifierToPostgres } from "#identity/scram.ts";
@@ -122,7 +123,15 @@ async function startOwn(directory: string): Promise<Server> {
     durable: false,
     settings: { log_statement: "all", log_line_prefix: logLinePrefix, shared_buffers: "64MB" },
   });
-  const { host, port, user, password, version, logFile, stop } = server;
+  const { host, port, user, password, version, logFile } = server;
+  const stop = async (): Promise<void> => {
+    await server.stop();
+    // Where its account cannot reach the directory, the launcher puts the data elsewhere and leaves a link.
+    const elsewhere = await readlink(join(directory, "postgres", "data")).catch(() => null);
+    if (elsewhere !== null) {
+      await rm(elsewhere, { recursive: true, force: true });
+    }
+  };
   return { host, port, user, password, database: "postgres", version, logFile, stop };
 }
 

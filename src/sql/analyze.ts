@@ -6,9 +6,11 @@ import type { ExplainStmt, Node } from "libpg-query";
 import type { StatementKind } from "#domain/effect.ts";
 import type { AnalysisResult, OutputColumn, OutputSource, Refusal, StatementAnalysis } from "./analysis.ts";
 import type { Catalog } from "./catalog.ts";
+import { expression } from "./expression.ts";
+import type { Grammar } from "./grammar.ts";
 import { type RangeColumn, childScope } from "./namespace.ts";
 import { type Parse, type ParsedStatement, loadParser } from "./parse.ts";
-import { analyzeQuery } from "./query.ts";
+import { query, select } from "./query.ts";
 import { StatementRefused, refuse, refuseUnsupported } from "./refused.ts";
 import { analyzeSessionStatement } from "./session-statements.ts";
 import { checkShape } from "./shapes.ts";
@@ -16,9 +18,11 @@ import { spliceStatement } from "./splice.ts";
 import { type AnalysisContext, StatementState } from "./statement-state.ts";
 import { findUnclaimed } from "./tree.ts";
 import { refuseStatement } from "./unsupported.ts";
-import { analyzeWrite } from "./write.ts";
+import { analyzeWrite, commonQuery } from "./write.ts";
 
 export type { AnalysisContext } from "./statement-state.ts";
+
+const grammar: Grammar = { expression, query, select, commonQuery };
 
 export interface Analyzer {
   /** Analyses a message's text. The same text, catalog and scope always give the same result, so that callers may remember it. */
@@ -39,12 +43,12 @@ export function contextKey({ catalog, scope }: AnalysisContext): string {
 function analyzeText(text: string, context: AnalysisContext, parse: Parse): AnalysisResult {
   let statements: readonly ParsedStatement[] = [];
   const done: StatementAnalysis[] = [];
-  let state = new StatementState(context);
+  let state = new StatementState(context, grammar);
   try {
     statements = parse(text);
     refuseUnsafeCatalog(context.catalog);
     for (const statement of statements) {
-      state = new StatementState(context);
+      state = new StatementState(context, grammar);
       done.push(analyzeStatement(text, statement, state, parse));
     }
   } catch (error) {
@@ -156,7 +160,7 @@ function analyzeRows(node: Node, state: StatementState): RowsStatement {
   if (kind === undefined) {
     return refuseStatement(node);
   }
-  const columns = kind === "select" ? analyzeQuery(node, scope).columns : analyzeWrite(node, scope);
+  const columns = kind === "select" ? query(node, scope).columns : analyzeWrite(node, scope);
   return { kind, transaction: null, outputs: columns?.map(toOutput) ?? null };
 }
 
@@ -185,12 +189,12 @@ function analyzeExplain(explain: ExplainStmt, state: StatementState): RowsStatem
       );
     }
   }
-  const { query } = explain;
-  if (query === undefined || ![...queryKinds.keys()].some((kind) => kind in query)) {
+  const explained = explain.query;
+  if (explained === undefined || ![...queryKinds.keys()].some((kind) => kind in explained)) {
     return refuseUnsupported("EXPLAIN explains SELECT, INSERT, UPDATE and DELETE only", "Explain a query.");
   }
-  state.claim(query);
-  analyzeRows(query, state);
+  state.claim(explained);
+  analyzeRows(explained, state);
   if (costs && state.touchesMasked()) {
     // Estimates come from statistics of the real values.
     refuseUnsupported("a plan's estimates would speak of masked values", "Use EXPLAIN (COSTS OFF).");

@@ -1,7 +1,7 @@
 /** WITH: which names are visible where (parse_cte.c), and what the columns of each are computed from. */
 import type { CommonTableExpr, WithClause } from "libpg-query";
 import { type QueryScope, type RangeColumn, childScope, unite, uniteAll } from "./namespace.ts";
-import { analyzeCommonQuery, analyzeSelect } from "./query.ts";
+import { analyzeCommonQuery, analyzeSelect } from "./grammar.ts";
 import { quoted, refuse, refuseUnsupported } from "./refused.ts";
 import { namesOf } from "./tree.ts";
 

@@ -1,8 +1,8 @@
 /** The constructors and queries of SQL/JSON and SQL/XML: they compute from all that is passed to them. */
 import type { JsonBehavior, JsonFuncExpr, JsonOutput, JsonValueExpr, Node } from "libpg-query";
-import { resolveAll, resolveExpression, resolveSort, resolveWindow } from "./expression.ts";
+import { resolveSort, resolveWindow } from "./expression-calls.ts";
+import { analyzeQuery, resolveAll, resolveExpression } from "./grammar.ts";
 import { type QueryScope, childScope } from "./namespace.ts";
-import { analyzeQuery } from "./query.ts";
 import { refuseUnsupported } from "./refused.ts";
 import { isNameReading, resolveType, typeOids } from "./types.ts";
 import { type Value, computed, openValue } from "./value.ts";

@@ -2,7 +2,9 @@
 import type { Node, RangeFunction } from "libpg-query";
 import { type CatalogFunction, compositeColumns } from "./catalog.ts";
 import { renamed } from "./common-tables.ts";
-import { checkCollation, resolveCall, resolveExpression } from "./expression.ts";
+import { resolveCall } from "./expression-calls.ts";
+import { checkCollation } from "./expression-forms.ts";
+import { resolveExpression } from "./grammar.ts";
 import type { QueryScope, RangeColumn, RangeItem } from "./namespace.ts";
 import { touch } from "./namespace.ts";
 import { quoted, refuseUnsupported } from "./refused.ts";

@@ -4,7 +4,7 @@ import { type QualifiedName, type ScopedRelation, relationKey } from "#domain/sc
 import { type Catalog, type CatalogRelation, findRelation, isBuiltin, lookupPath } from "./catalog.ts";
 import { findCommonTable, renamed } from "./common-tables.ts";
 import { resolveOperatorByName } from "./calls.ts";
-import { resolveAll } from "./expression.ts";
+import { analyzeQuery, resolveAll } from "./grammar.ts";
 import { functionItem } from "./from-function.ts";
 import {
   type QueryScope,
@@ -19,7 +19,6 @@ import {
   useColumn,
   useShape,
 } from "./namespace.ts";
-import { analyzeQuery } from "./query.ts";
 import { quoted, refuse, refuseColumn, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { findShadowed } from "./shadowed.ts";
 import { namesOf } from "./tree.ts";
@@ -243,7 +242,7 @@ function resolveJoin(join: JoinExpr, scope: QueryScope): FromItem {
     resolveAll([join.quals], scope);
     scope.visible = before;
   }
-  return joined(join, left.item, right.item, names, both, scope);
+  return joined(join, { left: left.item, right: right.item, names, both }, scope);
 }
 
 function joinNames(join: JoinExpr, left: RangeItem, right: RangeItem, scope: QueryScope): readonly string[] {
@@ -256,14 +255,15 @@ function joinNames(join: JoinExpr, left: RangeItem, right: RangeItem, scope: Que
   return left.columns.map((column) => column.name).filter((name) => rights.has(name));
 }
 
-function joined(
-  join: JoinExpr,
-  left: RangeItem,
-  right: RangeItem,
-  names: readonly string[],
-  both: readonly VisibleItem[],
-  scope: QueryScope,
-): FromItem {
+interface JoinSides {
+  readonly left: RangeItem;
+  readonly right: RangeItem;
+  /** The columns that USING or NATURAL merges. */
+  readonly names: readonly string[];
+  readonly both: readonly VisibleItem[];
+}
+
+function joined(join: JoinExpr, { left, right, names, both }: JoinSides, scope: QueryScope): FromItem {
   const merged = names.map((name): RangeColumn => {
     const one = findColumn(left, name) ?? refuseColumn(name, left.name);
     const other = findColumn(right, name) ?? refuseColumn(name, right.name);

@@ -1,101 +1,61 @@
 /** SELECT, VALUES and set operations (analyze.c): names in their order of resolution, and what each output is computed from. */
 import type { Node, SelectStmt } from "libpg-query";
 import { analyzeCommonTables } from "./common-tables.ts";
-import {
-  resolveAll,
-  resolveExpanded,
-  resolveExpression,
-  resolveSortItem,
-  resolveWindow,
-  sortOf,
-  unified,
-} from "./expression.ts";
+import { resolveSortItem, resolveWindow, sortOf } from "./expression-calls.ts";
+import { unified } from "./expression-forms.ts";
+import { resolveExpanded } from "./expression-names.ts";
 import { addFromClause } from "./from.ts";
-import {
-  type Lineage,
-  type QueryScope,
-  type RangeColumn,
-  childScope,
-  lookUpColumn,
-  touch,
-  unite,
-} from "./namespace.ts";
+import { type QueryResult, analyzeSelect, resolveAll, resolveExpression } from "./grammar.ts";
 import { checkLocking } from "./locking.ts";
+import { type QueryScope, type RangeColumn, childScope, lookUpColumn, touch, unite } from "./namespace.ts";
 import { refuse, refuseUnsupported } from "./refused.ts";
 import { type TargetColumn, resolveTargets } from "./targets.ts";
 import { itemsOf } from "./tree.ts";
 import { openValue } from "./value.ts";
-import { analyzeWrite } from "./write.ts";
 
-/** What a query returns, and everything masked that it looked at. */
-export interface QueryResult {
-  readonly columns: readonly RangeColumn[];
-  readonly touched: Lineage;
-}
-
-/**
- * Analyses a query at the level `scope`, which must be its own.
- * @throws StatementRefused
- */
-export function analyzeQuery(node: Node, scope: QueryScope): QueryResult {
+/** `Grammar.query`. */
+export function query(node: Node, scope: QueryScope): QueryResult {
   scope.state.claim(node);
-  if ("SelectStmt" in node) {
-    return analyzeSelect(node.SelectStmt, scope);
-  }
-  return refuseUnsupported("a subquery is not a SELECT", "Use SELECT or VALUES here.");
+  return "SelectStmt" in node
+    ? select(node.SelectStmt, scope)
+    : refuseUnsupported("a subquery is not a SELECT", "Use SELECT or VALUES here.");
 }
 
-/** As `analyzeQuery`, where a query that writes may stand too: in WITH at the top of a statement. */
-export function analyzeCommonQuery(node: Node, scope: QueryScope): QueryResult {
-  if ("SelectStmt" in node) {
-    return analyzeQuery(node, scope);
+/** `Grammar.select`: one SELECT with everything around it. */
+export function select(statement: SelectStmt, scope: QueryScope): QueryResult {
+  if (statement.withClause !== undefined) {
+    analyzeCommonTables(statement.withClause, scope);
   }
-  if (scope.parent?.parent !== null) {
-    return refuseUnsupported(
-      "a query that writes stands inside another",
-      "Put it in WITH at the top of the statement.",
-    );
-  }
-  scope.state.claim(node);
-  return { columns: analyzeWrite(node, scope) ?? [], touched: scope.touched };
-}
-
-/** Analyses one SELECT with everything around it. */
-export function analyzeSelect(select: SelectStmt, scope: QueryScope): QueryResult {
-  if (select.withClause !== undefined) {
-    analyzeCommonTables(select.withClause, scope);
-  }
-  const isSetOperation = select.op !== undefined && select.op !== "SETOP_NONE";
+  const isSetOperation = statement.op !== undefined && statement.op !== "SETOP_NONE";
   const columns = isSetOperation
-    ? analyzeSetOperation(select, scope)
-    : select.valuesLists !== undefined
-      ? analyzeValues(select, scope)
-      : analyzePlainSelect(select, scope);
-  const limit = resolveAll([select.limitOffset, select.limitCount], scope);
-  for (const value of limit) {
+    ? analyzeSetOperation(statement, scope)
+    : statement.valuesLists !== undefined
+      ? analyzeValues(statement, scope)
+      : analyzePlainSelect(statement, scope);
+  for (const value of resolveAll([statement.limitOffset, statement.limitCount], scope)) {
     touch(scope, value.lineage);
   }
-  checkLocking(select.lockingClause, scope);
+  checkLocking(statement.lockingClause, scope);
   return { columns, touched: scope.touched };
 }
 
-function analyzePlainSelect(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
-  addFromClause(select.fromClause, scope);
-  const targets = resolveTargets(select.targetList, scope);
-  resolveAll([select.whereClause, select.havingClause], scope);
-  for (const node of select.sortClause ?? []) {
+function analyzePlainSelect(statement: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
+  addFromClause(statement.fromClause, scope);
+  const targets = resolveTargets(statement.targetList, scope);
+  resolveAll([statement.whereClause, statement.havingClause], scope);
+  for (const node of statement.sortClause ?? []) {
     resolveOutputName(sortOf(node, scope), targets, scope);
   }
-  for (const node of select.groupClause ?? []) {
+  for (const node of statement.groupClause ?? []) {
     resolveGrouping(node, targets, scope);
   }
-  for (const node of select.distinctClause ?? []) {
+  for (const node of statement.distinctClause ?? []) {
     // A plain DISTINCT is a list of one empty node.
     if (Object.keys(node).length > 0) {
       resolveOutputName({ node }, targets, scope);
     }
   }
-  for (const node of select.windowClause ?? []) {
+  for (const node of statement.windowClause ?? []) {
     scope.state.claim(node);
     if (!("WindowDef" in node)) {
       refuseUnsupported("WINDOW has an unknown form", "Write the window inside OVER.");
@@ -176,8 +136,8 @@ function claimBareName(node: Node, scope: QueryScope): void {
 }
 
 /** Rows of VALUES: columns are named `column1`, …. */
-function analyzeValues(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
-  const rows = (select.valuesLists ?? []).map((row) => resolveExpanded(itemsOf(row, scope.state), scope));
+function analyzeValues(statement: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
+  const rows = (statement.valuesLists ?? []).map((row) => resolveExpanded(itemsOf(row, scope.state), scope));
   const width = rows[0]?.length ?? 0;
   if (rows.some((row) => row.length !== width)) {
     refuse("statement.syntax", "VALUES lists must all be the same length", "Give every row as many values.");
@@ -189,14 +149,14 @@ function analyzeValues(select: SelectStmt, scope: QueryScope): readonly RangeCol
     );
     return { name: `column${i + 1}`, type: value.type, lineage: value.lineage, origins: [] };
   });
-  for (const node of select.sortClause ?? []) {
+  for (const node of statement.sortClause ?? []) {
     resolveOutputName(sortOf(node, scope), columns, scope);
   }
   return columns;
 }
 
-function analyzeSetOperation(select: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
-  const arms = [select.larg, select.rarg].map((arm) => {
+function analyzeSetOperation(statement: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
+  const arms = [statement.larg, statement.rarg].map((arm) => {
     if (arm === undefined) {
       return refuseUnsupported("a set operation lacks a side", "Write both sides.");
     }
@@ -221,7 +181,7 @@ function analyzeSetOperation(select: SelectStmt, scope: QueryScope): readonly Ra
       origins: bothOrigins(column, other),
     };
   });
-  for (const node of select.sortClause ?? []) {
+  for (const node of statement.sortClause ?? []) {
     const sort = sortOf(node, scope);
     if (sort.node === undefined || !isOutputReference(sort.node, columns, scope)) {
       refuse(

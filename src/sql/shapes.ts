@@ -158,7 +158,7 @@ function checkNode(node: unknown, bounds: ShapeLimits, depth: number): void {
   if (typeof node !== "object" || node === null) {
     refuseUnknown("value");
   }
-  const entries = Object.entries(node);
+  const entries: readonly (readonly [string, unknown])[] = Object.entries(node);
   // An element of a list that is not there (a function without column definitions).
   if (entries.length === 0) {
     return;

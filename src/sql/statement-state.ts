@@ -4,6 +4,7 @@ import type { Effect } from "#domain/effect.ts";
 import { type CompiledScope, type RelationKey, type ScopedRelation, relationKey } from "#domain/scope.ts";
 import type { OutputSource } from "./analysis.ts";
 import type { Catalog, CatalogRelation } from "./catalog.ts";
+import type { Grammar } from "./grammar.ts";
 import { type GrantedUse, type Lineage, type ShadowUse, type Use, noLineage } from "./namespace.ts";
 import { refuse } from "./refused.ts";
 import type { ShadowedRelation } from "./shadowed.ts";
@@ -25,6 +26,7 @@ const visitsMax = 400_000;
 
 export class StatementState {
   readonly context: AnalysisContext;
+  readonly grammar: Grammar;
   readonly uses = new Map<RangeVar, Use>();
   readonly calls = new Set<string>();
   readonly settings = new Map<string, "read" | "write">();
@@ -35,14 +37,13 @@ export class StatementState {
   parameters = 0;
   /** Set once anything is seen that is not pure. */
   impure = false;
-  /** The masked columns that statements of this statement which write have used. */
-  touchedByWrites: Lineage = noLineage;
   readonly #seen = new Set<object>();
   readonly #sources = new Map<string, OutputSource>();
   #visits = 0;
 
-  constructor(context: AnalysisContext) {
+  constructor(context: AnalysisContext, grammar: Grammar) {
     this.context = context;
+    this.grammar = grammar;
   }
 
   /** Marks a node of the parse tree as understood; one that never is denies the statement. */

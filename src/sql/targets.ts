@@ -1,7 +1,9 @@
 /** The select list: stars expanded, and every output named as PostgreSQL names it (FigureColname in parse_target.c). */
 import type { ColumnRef, Node, TypeName } from "libpg-query";
 import { compositeColumns } from "./catalog.ts";
-import { resolveExpression, resolveStep, starredItem } from "./expression.ts";
+import { resolveStep } from "./expression-forms.ts";
+import { starredItem } from "./expression-names.ts";
+import { resolveExpression } from "./grammar.ts";
 import { type QueryScope, type RangeColumn, type RangeItem, useColumn, useWhole } from "./namespace.ts";
 import { refuse, refuseUnsupported } from "./refused.ts";
 import type { Value } from "./value.ts";

@@ -10,7 +10,7 @@ import type {
 } from "libpg-query";
 import { type ScopedWrite, relationKey } from "#domain/scope.ts";
 import { analyzeCommonTables } from "./common-tables.ts";
-import { resolveAll, resolveExpression } from "./expression.ts";
+import { type QueryResult, analyzeQuery, resolveAll, resolveExpression } from "./grammar.ts";
 import { addFromClause, relationItem } from "./from.ts";
 import {
   type GrantedUse,
@@ -22,10 +22,25 @@ import {
   touch,
   useColumn,
 } from "./namespace.ts";
-import { analyzeQuery } from "./query.ts";
 import { quoted, refuse, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { resolveTargets } from "./targets.ts";
 import { isNameReading } from "./types.ts";
+
+/** `Grammar.commonQuery`. */
+export function commonQuery(node: Node, scope: QueryScope): QueryResult {
+  if ("SelectStmt" in node) {
+    return analyzeQuery(node, scope);
+  }
+  // The scope of the query itself, in the scope of the statement, and nothing around it.
+  if (scope.parent === null || scope.parent.parent !== null) {
+    return refuseUnsupported(
+      "a query that writes stands inside another",
+      "Put it in WITH at the top of the statement.",
+    );
+  }
+  scope.state.claim(node);
+  return { columns: analyzeWrite(node, scope) ?? [], touched: scope.touched };
+}
 
 type Verb = "insert" | "update" | "delete";
 

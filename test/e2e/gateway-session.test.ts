@@ -264,6 +264,21 @@ describe("the extended protocol", () => {
     wire.close();
   });
 
+  test("a group of thousands of messages is answered, with and without an error in its middle", async () => {
+    const { connection } = await gateway.grant();
+    const wire = await openWire(connection);
+    const one = Buffer.concat([parse("select 1"), bind(), execute()]);
+    wire.send(...Array.from({ length: 3000 }, () => one), encodeSync());
+    const answers = summary(await wire.untilReady());
+    expect(answers.filter((answer) => answer === "row 1")).toHaveLength(3000);
+    const half = Array.from({ length: 1500 }, () => one);
+    wire.send(...half, parse("select 1/0"), bind(), execute(), ...half, encodeSync());
+    const broken = summary(await wire.untilReady());
+    expect(broken.filter((answer) => answer === "row 1")).toHaveLength(1500);
+    expect(broken.slice(-2)).toEqual(["error 22012", "ready idle"]);
+    wire.close();
+  });
+
   test("Flush brings the answer to Describe before Sync", async () => {
     const { connection } = await gateway.grant();
     const wire = await openWire(connection);

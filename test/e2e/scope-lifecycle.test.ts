@@ -203,7 +203,7 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
       `COMMENT ON VIEW ${view?.schema ?? ""}.customers IS 'mine'`,
     ];
     for (const damage of damages) {
-      await database.sql(damage.includes("GRANT") ? `SET ROLE app_owner; ${damage}` : damage);
+      await database.sql(/^(GRANT|REVOKE)/.test(damage) ? `SET ROLE provisioner; ${damage}` : damage);
       await database.restart().createScope(scope);
       expect((await client.query(`SELECT count(*)::int AS n FROM "${view?.schema ?? ""}".customers`)).rows, damage).toEqual([{ n: 3 }]);
       expect((await client.query("SELECT name FROM customers")).rows, damage).toHaveLength(3);
@@ -212,6 +212,20 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     }
     await client.end();
     expect(await retire(database.provisioner, readScope, "sp_grant_one")).toEqual([true, true]);
+  });
+
+  test("a right that somebody else gave a scope role stops the scope, with what to do", async () => {
+    const scope = await database.provisioner.compile(readScope, labels);
+    await database.provisioner.createScope(scope);
+    await database.sql(`SET ROLE app_owner; GRANT SELECT ON secret_plans TO ${scope.role}`);
+    await expect(database.provisioner.createScope(scope)).rejects.toMatchObject({
+      code: "resource.rights",
+      message: expect.stringContaining("SELECT public secret_plans") as unknown,
+      nextStep: expect.stringContaining("DROP OWNED BY") as unknown,
+    });
+    await expect(database.provisioner.dropScope(scope)).rejects.toMatchObject({ code: "resource.rights" });
+    await database.sql(`DROP OWNED BY ${scope.role}`);
+    expect(await database.provisioner.dropScope(scope)).toBe(true);
   });
 
   test("dropping a grant role ends its running statements and open transactions within a second", async () => {

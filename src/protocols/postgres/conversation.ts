@@ -39,10 +39,12 @@ import { refusalFields } from "./refusal.ts";
 import { Exchange } from "./exchange.ts";
 import type { FrameReader } from "./frames.ts";
 import { Intake } from "./intake.ts";
+import type { Item } from "./items.ts";
 import type { IntakeParts, PostgresControl } from "./intake.ts";
 import { countCells } from "./messages-backend.ts";
 import {
   encodeErrorResponse,
+  encodeFlush,
   encodeParse,
   encodeQuery,
   encodeReadyForQuery,
@@ -100,6 +102,8 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
   async arrivals(): Promise<Iterable<Arrival<PostgresUnit, PostgresControl>> | null> {
     const { client, clientReader } = this.#parts;
     while (this.#exchange.length >= limits.pipelineCommandsMax && !this.#closed) {
+      // PostgreSQL keeps its answers to itself until it is asked to flush, and this client may not ask for a long while.
+      await this.#flush();
       await this.#exchange.changed();
     }
     if (this.#clientUnread) {
@@ -115,6 +119,12 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       clientReader.push(chunk);
     }
     return this.#intake.arrivals();
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#ended === null) {
+      await this.#parts.resource.write(encodeFlush());
+    }
   }
 
   async answers(): Promise<Iterable<Answer<PostgresReply>> | null> {
@@ -242,7 +252,6 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
 
   #push(unit: Exclude<PostgresUnit, { message: "refused" }>, first: Pass, passes: readonly Pass[]): void {
     const startedUs = this.#parts.nowUs();
-    const exchange = this.#exchange;
     switch (unit.message) {
       case "query": {
         const progresses = unit.commands.map((command, index) => ({
@@ -252,7 +261,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
           startedUs,
         }));
         const { statements, plans } = unit;
-        exchange.push({ kind: "query", progresses, statements, plans, current: 0, rows: 0, bytes: 0, failed: false });
+        this.#ask({ kind: "query", progresses, statements, plans, current: 0, rows: 0, bytes: 0, failed: false });
         this.#intake.forwardedCycle();
         return;
       }
@@ -260,14 +269,14 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
         unit.statement.pass = first;
         const progress = { pass: first, command: commandId(unit), execution: 1, startedUs };
         const change = this.#intake.defineStatement(unit.name, unit.statement);
-        exchange.push({ kind: "parse", progress, plan: unit.statement.plan, change });
+        this.#ask({ kind: "parse", progress, plan: unit.statement.plan, change });
         return;
       }
       case "bind": {
         unit.portal.pass = first;
         const progress = { pass: first, command: unit.portal.facts.id, execution: 1, startedUs };
         const change = this.#intake.definePortal(unit.name, unit.portal);
-        exchange.push({ kind: "bind", progress, portal: unit.portal, change });
+        this.#ask({ kind: "bind", progress, portal: unit.portal, change });
         return;
       }
       case "execute": {
@@ -278,11 +287,17 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
           execution: unit.portal.executions,
           startedUs,
         };
-        exchange.push({ kind: "execute", progress, portal: unit.portal, rows: 0, bytes: 0 });
+        this.#ask({ kind: "execute", progress, portal: unit.portal, rows: 0, bytes: 0 });
         return;
       }
       default:
         unit satisfies never;
+    }
+  }
+
+  #ask(item: Item): void {
+    if (this.#exchange.push(item)) {
+      this.#parts.resource.nudge();
     }
   }
 
@@ -301,7 +316,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       return;
     }
     if (control.item !== null) {
-      this.#exchange.push(control.item);
+      this.#ask(control.item);
     }
     if (control.kind === "sync") {
       this.#intake.forwardedCycle();
@@ -331,7 +346,7 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       return;
     }
     const error = encodeErrorResponse(refusalFields(denial.subject));
-    this.#exchange.push({ kind: "denied", cycle, error });
+    this.#ask({ kind: "denied", cycle, error });
     // It cannot succeed, whatever the session's state: no SQL begins with this word.
     const text = `SALLYPORT DENIED ${denial.subject.id}`;
     if (cycle === "simple") {

@@ -45,12 +45,14 @@ export class Exchange {
     return this.#items.length + this.#answers.length;
   }
 
-  get transactionStatus(): TransactionStatus {
-    return this.#status;
-  }
-
-  push(item: Item): void {
+  /** Returns true when there are answers to be taken now: upstream skips to the next Sync and will say nothing about this. */
+  push(item: Item): boolean {
     this.#items.push(item);
+    if (!this.#skipping || item.kind === "sync") {
+      return false;
+    }
+    this.#discardSkipped();
+    return this.#answers.length > 0;
   }
 
   /** Resolves when the number of items, or what is unsettled, has changed. */

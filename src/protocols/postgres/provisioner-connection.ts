@@ -156,6 +156,12 @@ export class ResourceConnections {
         },
       );
     }
+    if (error.code === "2BP01") {
+      return new SallyportError("resource.rights", "upstream", `the resource ${this.#resource} refused: ${error.message}`, {
+        cause: error,
+        nextStep: `As a superuser run DROP OWNED BY for that role, here and in every database named in: ${error.detail ?? ""}`,
+      });
+    }
     return new SallyportError(
       "resource.failed",
       "upstream",

@@ -23,6 +23,7 @@ import type { Scope } from "#domain/grant.ts";
 import type { ColumnLabel, PostgresResource } from "#domain/resource.ts";
 import type { CompiledScope } from "#domain/scope.ts";
 import type { ProvisionJournal, Provisioner, ResourceReadiness } from "#protocols/driver.ts";
+import { quoteIdentifier } from "#sql/identifier.ts";
 import { ResourceConnections, sqlStateOf } from "./provisioner-connection.ts";
 import type { ProvisionerConnection, Server } from "./provisioner-connection.ts";
 import {
@@ -46,6 +47,7 @@ import {
   scopeSchemas,
   viewOwnerRights,
 } from "./scope-sql.ts";
+import type { ScopeState } from "./scope-sql-state.ts";
 import { areSchemasGone, inspectRemains, inspectScope, isRoleGone, readScopeRoles } from "./scope-sql-state.ts";
 import { catalogStatements, hasScopeLock, scopeLockSql } from "./shadow-catalogs.ts";
 
@@ -132,12 +134,7 @@ class PostgresProvisioner implements Provisioner {
       }
       await begin(statements);
       await runAll(client, statements);
-      // A GRANT of something that the login may not pass on is only a warning.
-      if (!(await inspectScope(client, plan, server)).whole) {
-        throw new SallyportError("resource.rights", "upstream", `the rights of ${scope.role} were not all given`, {
-          nextStep: "Check with `sallyport doctor` what the provisioner's login may pass on.",
-        });
-      }
+      requireWhole(scope.role, await inspectScope(client, plan, server));
     });
   }
 
@@ -354,6 +351,23 @@ const undefinedObject = "42704";
 async function runAll(client: PoolClient, statements: readonly string[]): Promise<void> {
   if (statements.length > 0) {
     await client.query(statements.join(";\n"));
+  }
+}
+
+/**
+ * A GRANT of something that the login may not pass on is only a warning, and so is a REVOKE of what another role granted.
+ * @throws SallyportError `resource.rights`.
+ */
+function requireWhole(role: string, state: ScopeState): void {
+  if (state.surplus.length > 0) {
+    throw new SallyportError("resource.rights", "upstream", `${role} was given more than its scope: ${state.surplus.join(", ")}`, {
+      nextStep: `Take these rights away from it again, or as a superuser run: DROP OWNED BY ${quoteIdentifier(role)};`,
+    });
+  }
+  if (!state.whole) {
+    throw new SallyportError("resource.rights", "upstream", `${state.missing} rights of ${role} were not given`, {
+      nextStep: "Check with `sallyport doctor` what the provisioner's login may pass on.",
+    });
   }
 }
 

@@ -100,6 +100,9 @@ export interface ScopeState {
   readonly whole: boolean;
   /** Rights that the view owner needs for this plan and does not have. */
   readonly missingOwnerRights: readonly Right[];
+  /** What the scope role has and should not, in words, and how many of its rights are missing. */
+  readonly surplus: readonly string[];
+  readonly missing: number;
 }
 
 /** The start of the names of a scope's schemas. */
@@ -115,20 +118,24 @@ export async function inspectScope(client: ClientBase, plan: ScopePlan, server: 
   const missingOwnerRights = await readMissingOwnerRights(client, plan, server);
   const rights = role === null ? [] : await readRights(client, role.oid);
   const member = role !== null && (await isMember(client, role.oid, server.readers));
+  const wanted = new Set(scopeRights(plan).map((right) => rightKey(right, right.on, right.privilege)));
+  const had = new Set(rights.map((right) => rightKey(right, right.object, right.privilege)));
+  const surplus = rights
+    .filter((right) => !wanted.has(rightKey(right, right.object, right.privilege)))
+    .map(({ schema, name, column, privilege }) => [privilege, schema, name, column ?? ""].join(" ").trim());
+  const missing = wanted.difference(had).size;
   const whole =
     role !== null &&
     role.comment === scopeRoleComment(scope.hash) &&
     member &&
     missingOwnerRights.length === 0 &&
-    sameSet(
-      rights.map((right) => rightKey(right, right.object, right.privilege)),
-      scopeRights(plan).map((right) => rightKey(right, right.on, right.privilege)),
-    ) &&
+    surplus.length === 0 &&
+    missing === 0 &&
     sameSet(
       rows.map(({ schema, name, comment, sound }) => JSON.stringify([schema, name, comment, sound])),
       scopeViews(plan).map(({ view, comment }) => JSON.stringify([view.schema, view.name, comment, true])),
     );
-  return { role, schemas: [...new Set(rows.map(({ schema }) => schema))], whole, missingOwnerRights };
+  return { role, schemas: [...new Set(rows.map(({ schema }) => schema))], whole, missingOwnerRights, surplus, missing };
 }
 
 function sameSet(a: readonly string[], b: readonly string[]): boolean {

@@ -91,7 +91,7 @@ describe.each(builds)("rights alone, PostgreSQL %s", (_, options) => {
     "DELETE FROM customers",
     "TRUNCATE customers",
     "SELECT * FROM customers FOR UPDATE",
-    "LOCK TABLE customers IN ACCESS EXCLUSIVE MODE",
+    "BEGIN; LOCK TABLE customers IN ACCESS EXCLUSIVE MODE",
     "CREATE TABLE mine (x int)",
     "CREATE TEMP TABLE mine (x int)",
     "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -209,8 +209,8 @@ describe.each(builds)("rights alone, PostgreSQL %s", (_, options) => {
     (view: string) => `COPY (SELECT ssn FROM ${view}) TO STDOUT`,
     (view: string) => `TRUNCATE ${view}`,
   ])("a write view gives back no hidden value: attempt %#", async (statement) => {
-    // 42501 rights; 42804, 0A000, 42809: no such form for a view in this version.
-    expect(await failureOf(writer, statement(write))).toMatch(/^(42501|42809|0A000|55000|42P10|42P01)$/);
+    // 42501: no right; 42703: the view has no such column; 42809 and 0A000: this version has no such form for a view.
+    expect(await failureOf(writer, statement(write))).toMatch(/^(42501|42703|42809|0A000)$/);
     await writer.query("ROLLBACK");
   });
 
