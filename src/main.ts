@@ -41,6 +41,7 @@ import { openStore } from "#store/store.ts";
 import type { Store } from "#store/store.ts";
 import type { Config } from "./config.ts";
 import { ensureNodeSecrets, loadControlToken, loadRightsKey, nodePlaces } from "./config-secrets.ts";
+import { checkRows, keepRightsHeads, readRightsHeads } from "./main-rights.ts";
 import type { Log } from "./telemetry.ts";
 
 export interface NodeOptions {
@@ -147,7 +148,9 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
     { entry: { type: "node.started", software: `sallyport ${version()}`, runtime: `node ${process.version}` } },
     null,
   );
-  await store.verify();
+  const heads = await readRightsHeads(places.ledger, places.keys);
+  checkRows(await store.verify(), heads);
+  await keepRightsHeads(heads, places.keys);
 
   const records = { ledger, ids, clock };
   const reconciled = await reconcile({ ...records, ...store }, declaredIn(config));

@@ -2,7 +2,7 @@
 import type { FuncCall, Node, SortBy, WindowDef } from "libpg-query";
 import { type ResolvedCall, resolveFunction, resolveOperator } from "./calls.ts";
 import { resolveAll, resolveExpression } from "./grammar.ts";
-import type { QueryScope } from "./namespace.ts";
+import { type QueryScope, noLineage } from "./namespace.ts";
 import { refuseFunction, refuseUnsupported } from "./refused.ts";
 import { type Value, computed, openValue } from "./value.ts";
 
@@ -59,9 +59,12 @@ export function resolveSortItem(sort: SortBy, scope: QueryScope): Value {
   return value;
 }
 
-/** What a window is made of. */
+/** What a window is made of, with the window that it names. */
 export function resolveWindow(window: WindowDef, scope: QueryScope): readonly Value[] {
+  // In OVER w it is `name` that refers to a window; in OVER (w …) and in WINDOW it is `refname`.
+  const named = [window.name, window.refname].map((name) => scope.windows.get(name ?? "") ?? noLineage);
   return [
+    ...named.map((lineage) => openValue(null, { lineage })),
     ...resolveAll(window.partitionClause, scope),
     ...resolveSort(window.orderClause, scope),
     ...resolveAll([window.startOffset, window.endOffset], scope),

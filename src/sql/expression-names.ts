@@ -14,6 +14,7 @@ import { refuse, refuseColumn, refuseRelation } from "./refused.ts";
 import { namesOf } from "./tree.ts";
 import { type Value, openValue } from "./value.ts";
 
+/** `column`, `table.column`, `schema.table.column`, `table` and `table.*`. */
 export function resolveColumnReference(reference: ColumnRef, scope: QueryScope): Value {
   const fields = reference.fields ?? [];
   const row = starredItem(reference, scope);

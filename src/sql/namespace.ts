@@ -96,6 +96,8 @@ export interface QueryScope {
   readonly parent: QueryScope | null;
   visible: readonly VisibleItem[];
   readonly commonTables: Map<string, Cte>;
+  /** The windows of WINDOW, with what they are made of. */
+  readonly windows: Map<string, Lineage>;
   /** True while something is analysed that may look at the items before it in FROM. */
   lateral: boolean;
   /** Every masked column that this level or one below it used. */
@@ -103,7 +105,15 @@ export interface QueryScope {
 }
 
 export function childScope(state: StatementState, parent: QueryScope | null): QueryScope {
-  return { state, parent, visible: [], commonTables: new Map(), lateral: false, touched: noLineage };
+  return {
+    state,
+    parent,
+    visible: [],
+    commonTables: new Map(),
+    windows: new Map(),
+    lateral: false,
+    touched: noLineage,
+  };
 }
 
 /** Writes a use of masked columns down at this level and all around it. */

@@ -11,7 +11,7 @@ import { type QueryScope, type RangeColumn, childScope, lookUpColumn, touch, uni
 import { refuse, refuseUnsupported } from "./refused.ts";
 import { type TargetColumn, resolveTargets } from "./targets.ts";
 import { itemsOf } from "./tree.ts";
-import { openValue } from "./value.ts";
+import { computed, openValue } from "./value.ts";
 
 /** `Grammar.query`. */
 export function query(node: Node, scope: QueryScope): QueryResult {
@@ -41,6 +41,7 @@ export function select(statement: SelectStmt, scope: QueryScope): QueryResult {
 
 function analyzePlainSelect(statement: SelectStmt, scope: QueryScope): readonly RangeColumn[] {
   addFromClause(statement.fromClause, scope);
+  addWindows(statement.windowClause, scope);
   const targets = resolveTargets(statement.targetList, scope);
   resolveAll([statement.whereClause, statement.havingClause], scope);
   for (const node of statement.sortClause ?? []) {
@@ -55,14 +56,19 @@ function analyzePlainSelect(statement: SelectStmt, scope: QueryScope): readonly 
       resolveOutputName({ node }, targets, scope);
     }
   }
-  for (const node of statement.windowClause ?? []) {
+  return targets;
+}
+
+/** WINDOW names no outputs, so that it can be resolved before them, who are computed from it. */
+function addWindows(nodes: readonly Node[] | undefined, scope: QueryScope): void {
+  for (const node of nodes ?? []) {
     scope.state.claim(node);
     if (!("WindowDef" in node)) {
       refuseUnsupported("WINDOW has an unknown form", "Write the window inside OVER.");
     }
-    resolveWindow(node.WindowDef, scope);
+    const { lineage } = computed(null, resolveWindow(node.WindowDef, scope));
+    scope.windows.set(node.WindowDef.name ?? "", lineage);
   }
-  return targets;
 }
 
 /** The SQL92 rule of ORDER BY and DISTINCT ON: a bare name or a number means an output first. */

@@ -35,7 +35,7 @@ const snapshotSql = `
   UNION ALL SELECT 'setting', setrole || ' ' || setconfig::text FROM pg_db_role_setting
   UNION ALL SELECT 'schema', n.nspname || ' ' || x::text
     FROM pg_namespace n LEFT JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x ON true
-  UNION ALL SELECT 'relation', c.oid::regclass || ' ' || c.relkind || ' ' || x::text
+  UNION ALL SELECT 'relation', c.oid::regclass || ' ' || c.relkind::text || ' ' || x::text
     FROM pg_class c LEFT JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) x ON true
     WHERE c.oid >= 16384
   UNION ALL SELECT 'column', attrelid::regclass || ' ' || attname || ' ' || attacl::text FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid >= 16384
@@ -306,7 +306,7 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
   test("roles that the gateway did not make are neither taken over nor dropped", async () => {
     await expect(database.provisioner.dropGrantRole("app_owner")).rejects.toMatchObject({ code: "role.not-ours" });
     const scope = await database.provisioner.compile(readScope, labels);
-    await database.sql(`CREATE ROLE ${scope.role}`);
+    await database.sql(`CREATE ROLE ${scope.role}; COMMENT ON ROLE ${scope.role} IS 'somebody''s'`);
     await expect(database.provisioner.createScope(scope)).rejects.toMatchObject({ code: "role.not-ours" });
     await expect(database.provisioner.dropScope(scope)).rejects.toMatchObject({ code: "role.not-ours" });
     await database.sql(`DROP ROLE ${scope.role}`);

@@ -72,6 +72,8 @@ export interface TestGateway extends AsyncDisposable {
   entries(): Promise<readonly ReadEntry[]>;
   /** What an entry's payload holds. */
   payload(entry: ReadEntry): Promise<{ readonly [name: string]: string }>;
+  /** Stops the node, lets `meanwhile` happen, and starts it again on the same state. */
+  restart(meanwhile: () => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -99,7 +101,7 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
     nowMs: Date.now(),
   });
   const log = createLog({ level: process.env["SALLYPORT_TEST_LOG"] === "1" ? "debug" : "silent" });
-  const node = await startNode(config, {
+  let node = await startNode(config, {
     log,
     ...(options.ledgerFiles === undefined ? {} : { ledgerFiles: options.ledgerFiles }),
   });
@@ -123,7 +125,9 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
     return stopping;
   };
   return {
-    node,
+    get node() {
+      return node;
+    },
     control,
     postgres,
     database,
@@ -162,6 +166,12 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
     payload: async (entry) => {
       const opened = await openPayload(entry, await readPayloadKeys(places.keys));
       return opened.ok ? Object.fromEntries([...opened.fields].map(([name, field]) => [name, field.text])) : {};
+    },
+    restart: async (meanwhile) => {
+      await node.stop();
+      await meanwhile();
+      node = await startNode(config, { log });
+      node.ended.catch(() => null);
     },
     stop,
     [Symbol.asyncDispose]: stop,

@@ -73,7 +73,17 @@ export const readScope: Scope = {
 };
 
 /** Values that no transcript of a grant may hold. */
-export const secrets = ["ada.lovelace", "grace.hopper", "123-45-6789", "987-65-4321", "1815-12-10", "1906-12-09", "81234", "likes engines", "likes compilers"];
+export const secrets = [
+  "ada.lovelace",
+  "grace.hopper",
+  "123-45-6789",
+  "987-65-4321",
+  "1815-12-10",
+  "1906-12-09",
+  "81234",
+  "likes engines",
+  "likes compilers",
+];
 
 const schemaSql = `
   CREATE TABLE public.customers (
@@ -103,9 +113,18 @@ export async function startScopeDatabase(options: ScopeDatabaseOptions = {}): Pr
   );
   const superuser = options.superuser === true;
   await runSql(server, "CREATE ROLE app_owner");
-  await runSql(server, `CREATE ROLE provisioner LOGIN ${superuser ? "SUPERUSER" : "CREATEROLE"} PASSWORD 'provisioner'`);
+  await runSql(
+    server,
+    `CREATE ROLE provisioner LOGIN ${superuser ? "SUPERUSER" : "CREATEROLE"} PASSWORD 'provisioner'`,
+  );
   await runSql(server, "CREATE DATABASE billing OWNER app_owner");
-  const admin: DatabaseAddress = { host: server.host, port: server.port, user: server.user, password: server.password, database: "billing" };
+  const admin: DatabaseAddress = {
+    host: server.host,
+    port: server.port,
+    user: server.user,
+    password: server.password,
+    database: "billing",
+  };
   const sql = (text: string): Promise<readonly Record<string, unknown>[]> => runSql(admin, text);
   await sql(`
     GRANT ALL ON SCHEMA public TO app_owner;

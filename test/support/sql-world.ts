@@ -1,5 +1,6 @@
 /** A database with everything that the gate must tell apart, for tests against a real PostgreSQL, and a scope over it. */
 import type { CompiledScope, MaskedColumn, ScopedRelation } from "#domain/scope.ts";
+import { shadowedCatalogRelations } from "#sql/shadowed.ts";
 
 /** DDL of the test's database: granted and hidden tables, columns with labels, and traps. */
 export const sqlWorldDdl = `
@@ -93,3 +94,41 @@ export const sqlWorldScope: CompiledScope = {
   relations: new Map(relations.map((relation) => [`${relation.base.schema}.${relation.base.name}`, relation])),
   shadowSchema: "sallyport_shadow",
 };
+
+/** A login with the rights of `sqlWorldScope` and no others, as the provisioner would make them; its password is its name. */
+export const sqlWorldLogin = "sallyport_grant_test";
+
+const view_ = "sallyport_view_public";
+const write_ = "sallyport_write_public";
+
+/**
+ * The database's side of `sqlWorldScope`: views that hold masked values, column rights on open columns, and stand-ins for the
+ * shadow catalogs (whole, since these tests look at what the gate does and not at what the shadows hide).
+ */
+export function sqlWorldScopeDdl(serverMajor: number): string {
+  const shadows = shadowedCatalogRelations
+    .filter((shadow) => shadow.since <= serverMajor)
+    .map(({ schema, name, tableoid }) => {
+      const columns = tableoid ? "x.tableoid, x.*" : "x.*";
+      return `CREATE VIEW sallyport_shadow."${name}" AS SELECT ${columns} FROM ${schema}."${name}" x;`;
+    });
+  return `
+    CREATE SCHEMA ${view_}; CREATE SCHEMA ${write_}; CREATE SCHEMA sallyport_shadow;
+    CREATE VIEW ${view_}.customers AS SELECT id, name, '***'::text AS email, '***'::text AS ssn, '***'::text AS card, country,
+      created_at FROM public.customers;
+    CREATE VIEW ${view_}.support_notes AS SELECT id, customer_id, body FROM public.support_notes;
+    CREATE VIEW ${view_}.parents AS SELECT id, name, '***'::text AS ssn FROM public.parents;
+    CREATE VIEW ${write_}.customers AS SELECT id, name, email, country FROM public.customers;
+    ${shadows.join("\n")}
+    CREATE ROLE ${sqlWorldLogin} LOGIN PASSWORD '${sqlWorldLogin}';
+    GRANT USAGE ON SCHEMA ${view_}, ${write_}, sallyport_shadow, public TO ${sqlWorldLogin};
+    GRANT SELECT ON ALL TABLES IN SCHEMA ${view_}, sallyport_shadow TO ${sqlWorldLogin};
+    GRANT SELECT (id, name, country, created_at) ON public.customers TO ${sqlWorldLogin};
+    GRANT SELECT (id, customer_id, body), INSERT (customer_id, body) ON public.support_notes TO ${sqlWorldLogin};
+    GRANT SELECT (id, name) ON public.parents TO ${sqlWorldLogin};
+    GRANT SELECT, INSERT, UPDATE (amount, status, tags), DELETE ON public.invoices TO ${sqlWorldLogin};
+    GRANT SELECT (id, name, country), INSERT (id, name, email, country), UPDATE (name, email) ON ${write_}.customers
+      TO ${sqlWorldLogin};
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ${sqlWorldLogin};
+  `;
+}

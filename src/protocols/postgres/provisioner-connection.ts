@@ -63,6 +63,8 @@ export class ResourceConnections {
     });
     // An idle connection that breaks is taken out of the pool by the pool; whoever needs one next makes it and sees why it fails.
     this.#pool.on("error", () => undefined);
+    // One that breaks in use fails the query under way, or the next; without a listener the event would end the process.
+    this.#pool.on("connect", (client) => client.on("error", () => undefined));
   }
 
   /** What the server is: read once, and again after a failure. */

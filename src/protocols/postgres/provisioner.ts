@@ -44,6 +44,7 @@ import {
   dropScopeStatements,
   emptyScopeStatements,
   scopeRights,
+  scopeRoleComment,
   scopeSchemas,
   viewOwnerRights,
 } from "./scope-sql.ts";
@@ -145,9 +146,9 @@ class PostgresProvisioner implements Provisioner {
       return null;
     }
     const { role } = plan.scope;
-    requireOurs(role, state.role);
+    requireOurs(plan.scope, state.role);
     return [
-      ...emptyScopeStatements(state.role === null ? null : role, state.schemas),
+      ...emptyScopeStatements({ ...state, role: state.role === null ? null : role }),
       ...createScopeStatements(plan, server, state.missingOwnerRights, state.role !== null),
     ];
   }
@@ -239,10 +240,10 @@ class PostgresProvisioner implements Provisioner {
         if (remains.members.length > 0) {
           return false;
         }
-        requireOurs(scope.role, remains.role);
+        requireOurs(scope, remains.role);
         oid = remains.role?.oid ?? 0;
         const role = remains.role === null ? null : scope.role;
-        const statements = dropScopeStatements(role, remains.schemas, remains.surplusOwnerRights, server);
+        const statements = dropScopeStatements({ ...remains, role }, remains.surplusOwnerRights, server);
         await begin(statements);
         await runAll(client, statements);
         return true;
@@ -371,10 +372,16 @@ function requireWhole(role: string, state: ScopeState): void {
   }
 }
 
-/** @throws SallyportError `role.not-ours` when the role of a scope's name was made by someone else. */
-function requireOurs(role: string, state: { readonly comment: string | null } | null): void {
-  if (state !== null && state.comment?.startsWith("Sallyport scope ") !== true) {
-    throw new SallyportError("role.not-ours", "upstream", `the role ${role} was not made by the gateway`, {
+/**
+ * A role of a scope's name with another comment than that scope's was made by someone else, or for another scope.
+ * @throws SallyportError `role.not-ours`.
+ */
+function requireOurs(
+  { role, hash }: { readonly role: string; readonly hash: string },
+  state: { readonly comment: string | null } | null,
+): void {
+  if (state !== null && state.comment !== null && state.comment !== scopeRoleComment(hash)) {
+    throw new SallyportError("role.not-ours", "upstream", `the role ${role} was not made for this scope`, {
       nextStep: "Rename that role.",
     });
   }

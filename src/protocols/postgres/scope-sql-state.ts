@@ -98,6 +98,8 @@ export interface ScopeState {
   readonly schemas: readonly string[];
   /** True when the role, its rights and its views are exactly those of the plan. */
   readonly whole: boolean;
+  /** What the role has outside these schemas, whether it should or not. */
+  readonly rights: readonly Right[];
   /** Rights that the view owner needs for this plan and does not have. */
   readonly missingOwnerRights: readonly Right[];
   /** What the scope role has and should not, in words, and how many of its rights are missing. */
@@ -135,7 +137,15 @@ export async function inspectScope(client: ClientBase, plan: ScopePlan, server: 
       rows.map(({ schema, name, comment, sound }) => JSON.stringify([schema, name, comment, sound])),
       scopeViews(plan).map(({ view, comment }) => JSON.stringify([view.schema, view.name, comment, true])),
     );
-  return { role, schemas: [...new Set(rows.map(({ schema }) => schema))], whole, missingOwnerRights, surplus, missing };
+  const schemas = [...new Set(rows.map(({ schema }) => schema))];
+  return { role, schemas, rights: outside(rights, schemas), whole, missingOwnerRights, surplus, missing };
+}
+
+/** Rights on relations and schemas other than those that are dropped whole. */
+function outside(rows: readonly RightRow[], schemas: readonly string[]): readonly Right[] {
+  return rows.flatMap(({ object, schema, name, column, privilege }) =>
+    object === "other" || schemas.includes(schema) ? [] : [{ on: object, schema, name, column, privilege }],
+  );
 }
 
 function sameSet(a: readonly string[], b: readonly string[]): boolean {
@@ -183,6 +193,8 @@ export async function readScopeRoles(client: ClientBase, grantRoleOid: number): 
 export interface ScopeRemains {
   readonly role: RoleState | null;
   readonly schemas: readonly string[];
+  /** What the role has outside these schemas. */
+  readonly rights: readonly Right[];
   /** Grant roles that are members of the scope role. */
   readonly members: readonly string[];
   /** Rights that the view owner has and, once this scope is gone, needs no more. */
@@ -221,9 +233,11 @@ export async function inspectRemains(
   const rows = (await client.query<ViewRow>(viewsSql, [prefix, server.viewOwner])).rows;
   const members =
     role === null ? [] : (await client.query<{ name: string }>(membersSql, [role.oid, grantRoleComment])).rows;
+  const schemas = [...new Set(rows.map(({ schema }) => schema))];
   return {
     role,
-    schemas: [...new Set(rows.map(({ schema }) => schema))],
+    schemas,
+    rights: role === null ? [] : outside(await readRights(client, role.oid), schemas),
     members: members.map(({ name }) => name),
     surplusOwnerRights: await readSurplusOwnerRights(client, prefix, server),
   };
@@ -251,14 +265,11 @@ async function readSurplusOwnerRights(
           ({ schema, name, written }) =>
             schema === right.schema && name === right.name && (written || right.privilege === "SELECT"),
         );
-  const surplus: Right[] = [];
-  for (const right of await readRights(client, owner.oid)) {
-    if (right.object !== "other" && !isNeeded(right)) {
-      const { object: on, schema, name, column, privilege } = right;
-      surplus.push({ on, schema, name, column, privilege });
-    }
-  }
-  return surplus;
+  const rows = await readRights(client, owner.oid);
+  return outside(
+    rows.filter((right) => !isNeeded(right)),
+    [],
+  );
 }
 
 /** Whether nothing of a role is left: no role, no membership, no setting, no owned object, no access list, no session. */

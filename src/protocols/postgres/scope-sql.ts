@@ -304,24 +304,35 @@ export function createScopeStatements(
   ];
 }
 
-/** Takes a scope's views and rights away; its role stays. */
-export function emptyScopeStatements(role: string | null, schemas: readonly string[]): readonly string[] {
+/** What there is of a scope, to be taken away. */
+export interface ScopeRest {
+  /** The role's name; null when it is gone. */
+  readonly role: string | null;
+  readonly schemas: readonly string[];
+  /** What the role has outside these schemas. */
+  readonly rights: readonly Right[];
+}
+
+/**
+ * Takes a scope's views and rights away; its role stays. Not by DROP OWNED, which refuses to take a right on a sequence from a role
+ * when whoever runs it may pass on no more than that right.
+ */
+export function emptyScopeStatements({ role, schemas, rights }: ScopeRest): readonly string[] {
   return [
     ...schemas.map((schema) => `DROP SCHEMA ${quoteIdentifier(schema)} CASCADE`),
-    ...(role === null ? [] : [`DROP OWNED BY ${quoteIdentifier(role)}`]),
+    ...(role === null ? [] : changeRights("REVOKE", rights, role)),
   ];
 }
 
 /** Takes a scope away: its views, its rights, its role, and what the view owner then no longer needs. */
 export function dropScopeStatements(
-  role: string | null,
-  schemas: readonly string[],
+  rest: ScopeRest,
   surplusOwnerRights: readonly Right[],
   server: ServerFacts,
 ): readonly string[] {
   return [
-    ...emptyScopeStatements(role, schemas),
-    ...(role === null ? [] : [`DROP ROLE ${quoteIdentifier(role)}`]),
+    ...emptyScopeStatements(rest),
+    ...(rest.role === null ? [] : [`DROP ROLE ${quoteIdentifier(rest.role)}`]),
     ...changeRights("REVOKE", surplusOwnerRights, server.viewOwner),
   ];
 }
