@@ -196,7 +196,7 @@ class LedgerWriter implements OpenLedger {
     const settle = (): void => {
       resolve(mintRecorded(subject, index));
     };
-    const index = this.#sequencer.append({ ...unframed, settle, fail: reject });
+    const index = this.#sequencer.append({ ...unframed, settle, fail: reject }, "soon");
     return mintEnqueued(subject, index, promise);
   }
 
@@ -302,7 +302,7 @@ class LedgerWriter implements OpenLedger {
           const settle = (): void => {
             resolve(value(index));
           };
-          const index = this.#sequencer.append({ ...unframed(), settle, fail: reject });
+          const index = this.#sequencer.append({ ...unframed(), settle, fail: reject }, "now");
         } catch (error) {
           reject(ledgerFailure(error, this.#parts.options.directory));
         }

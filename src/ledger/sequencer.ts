@@ -68,6 +68,9 @@ interface Finished {
 /** Part of `heldBytesMax` at which integration begins early, so that waiting for it is rare. */
 const earlyIntegrationPart = 4;
 
+/** The intent of a short read goes to disk together with its outcome, which comes sooner than this. */
+const soonMs = 1;
+
 /** Creates a segment whose name is durable before the first batch goes into it. */
 export async function createSegment(files: Files, directory: string, sequence: number): Promise<OpenSegment> {
   const file = await files.open(join(directory, segmentDirectory, segmentName(sequence)), "create");
@@ -97,6 +100,7 @@ export class Sequencer {
   readonly #waiters: Waiter[] = [];
   #isWriting = false;
   #isScheduled = false;
+  #soon: NodeJS.Timeout | null = null;
   #idle: (() => void)[] = [];
   #segment: OpenSegment;
   /** Durable entries that are in `#segment` and not in the tree. */
@@ -158,18 +162,28 @@ export class Sequencer {
     }
   }
 
-  /** Puts an entry into the next batch and returns its index. */
-  append(queued: Queued): number {
+  /**
+   * Puts an entry into the next batch and returns its index. `how` is `soon` when nobody waits for it alone: it then goes with
+   * the next one that somebody does wait for, or after `soonMs`.
+   */
+  append(queued: Queued, how: "now" | "soon"): number {
     this.assertOpen();
     this.#queue.push(queued);
     this.#heldBytes += recordBytes(queued);
-    this.#schedule();
+    if (how === "now") {
+      this.#schedule();
+    } else {
+      this.#soon ??= setTimeout(() => {
+        this.#soon = null;
+        this.#schedule();
+      }, soonMs);
+    }
     return this.#nextIndex++;
   }
 
   /**
    * Writes when everything that runs now has had its say: callers that were told of the last batch and record again at
-   * once then share the next one. There is no other delay.
+   * once then share the next one. Only what is appended `soon` is ever delayed.
    */
   #schedule(): void {
     if (!this.#isWriting && !this.#isScheduled) {
@@ -183,6 +197,10 @@ export class Sequencer {
 
   /** One batch. Its promise never rejects: a failure goes to whoever waits, through `#fail`. */
   async #flush(): Promise<void> {
+    if (this.#soon !== null) {
+      clearTimeout(this.#soon);
+      this.#soon = null;
+    }
     const batch = this.#takeBatch();
     if (batch.length === 0 || this.#state === "failed") {
       this.#afterFlush();
@@ -370,6 +388,7 @@ export class Sequencer {
     for (const waiter of this.#waiters.splice(0)) {
       waiter.refuse(ledgerClosed());
     }
+    this.#schedule();
     while (this.#state === "open" && (this.#queue.length > 0 || this.#isWriting)) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#idle.push(resolve);

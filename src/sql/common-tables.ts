@@ -17,12 +17,13 @@ const roundsMax = 4;
 
 /** Adds the names of a WITH to a level, each seeing only what PostgreSQL lets it see, and analyses all of them. */
 export function analyzeCommonTables(clause: WithClause, scope: QueryScope): void {
+  const running: string[] = [];
   const tables = (clause.ctes ?? []).map((node) => {
     scope.state.claim(node);
     if (!("CommonTableExpr" in node)) {
       return refuseUnsupported("WITH has an unknown form", "Write WITH name AS (…).");
     }
-    return commonTable(node.CommonTableExpr, clause.recursive === true, scope);
+    return commonTable(node.CommonTableExpr, clause.recursive === true, running, scope);
   });
   const names = new Set(tables.map((table) => table.name));
   if (names.size !== tables.length) {
@@ -57,7 +58,8 @@ type Progress =
   | { readonly kind: "running"; readonly provisional: readonly RangeColumn[] | null }
   | { readonly kind: "done"; readonly columns: readonly RangeColumn[] };
 
-function commonTable(expression: CommonTableExpr, recursive: boolean, scope: QueryScope): Cte {
+/** `running`: the names of this WITH that are being analysed, innermost last. */
+function commonTable(expression: CommonTableExpr, recursive: boolean, running: string[], scope: QueryScope): Cte {
   const name = expression.ctename ?? "";
   const aliases = namesOf(expression.aliascolnames, scope.state);
   let progress: Progress = { kind: "waiting" };
@@ -71,15 +73,20 @@ function commonTable(expression: CommonTableExpr, recursive: boolean, scope: Que
     }
     if (progress.kind === "running") {
       referred = true;
+      if (running.at(-1) !== name) {
+        refuseUnsupported(`${quoted(name)} and another name of WITH refer to each other`, "Write one recursive query.");
+      }
       return (
         progress.provisional ??
         refuseUnsupported(`${quoted(name)} refers to itself where it cannot`, "Write it as base UNION ALL recursion.")
       );
     }
     setProvisional(null);
+    running.push(name);
     const found = recursive
       ? analyzeRecursive(expression, aliases, scope, setProvisional, () => referred)
       : renamed(analyzeOnce(expression, scope), aliases);
+    running.pop();
     progress = { kind: "done", columns: found };
     return found;
   };

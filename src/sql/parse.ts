@@ -90,7 +90,8 @@ function parseRaw(text: string): RawStatements {
     return parseSync(text).stmts ?? [];
   } catch (error) {
     if (hasSqlDetails(error)) {
-      const position = characterPosition(text, error.sqlDetails?.cursorPosition ?? 0);
+      // Counted in characters, as PostgreSQL does; from 0 here and from 1 there.
+      const position = (error.sqlDetails?.cursorPosition ?? 0) + 1;
       return refuse(
         error.message.startsWith("memory exhausted") ? "statement.too-deep" : "statement.syntax",
         `${error.message} at character ${position}`,
@@ -100,9 +101,4 @@ function parseRaw(text: string): RawStatements {
     // The parser ran out of stack: what it could not read cannot pass.
     return refuseDepth();
   }
-}
-
-/** PostgreSQL counts positions in characters from 1; the parser in bytes from 0. */
-function characterPosition(text: string, byteOffset: number): number {
-  return Array.from(Buffer.from(text, "utf8").subarray(0, byteOffset).toString("utf8")).length + 1;
 }

@@ -13,7 +13,8 @@ export class Channel {
   #bytes = 0;
   #ended = false;
   #wake: (() => void) | null = null;
-  #corked = false;
+  #unsent: Buffer[] = [];
+  #unsentBytes = 0;
   #drain: Promise<void> | null = null;
 
   constructor(socket: Socket) {
@@ -69,25 +70,43 @@ export class Channel {
     return chunks;
   }
 
-  /** Queues bytes; resolves when the socket takes more, or is gone (then the reader finds out). */
+  /**
+   * Queues bytes; resolves when the socket takes more, or is gone (then the reader finds out). What is written in one turn goes
+   * out together: a system call for each small message would cost more than everything else that is done with it.
+   */
   write(bytes: Buffer): Promise<void> | null {
     const socket = this.#socket;
     if (bytes.length === 0 || socket.destroyed || !socket.writable) {
       return null;
     }
-    if (!this.#corked) {
-      this.#corked = true;
-      socket.cork();
+    if (this.#unsent.length === 0) {
       process.nextTick(() => {
-        this.#corked = false;
-        socket.uncork();
+        this.#flush();
       });
     }
-    if (socket.write(bytes)) {
+    this.#unsent.push(bytes);
+    this.#unsentBytes += bytes.length;
+    if (this.#unsentBytes >= socket.writableHighWaterMark) {
+      this.#flush();
+    }
+    if (!socket.writableNeedDrain) {
       return null;
     }
     this.#drain ??= this.#drained();
     return this.#drain;
+  }
+
+  #flush(): void {
+    const [first] = this.#unsent;
+    if (first === undefined) {
+      return;
+    }
+    const bytes = this.#unsent.length === 1 ? first : Buffer.concat(this.#unsent, this.#unsentBytes);
+    this.#unsent = [];
+    this.#unsentBytes = 0;
+    if (this.#socket.writable) {
+      this.#socket.write(bytes);
+    }
   }
 
   /** Sends a last message, if any, and closes; what the other side does not take in `graceMs` is dropped. */
@@ -95,6 +114,7 @@ export class Channel {
     const socket = this.#socket;
     this.#ended = true;
     this.#notify();
+    this.#flush();
     if (socket.destroyed) {
       return;
     }

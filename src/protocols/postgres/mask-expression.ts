@@ -56,7 +56,7 @@ export function maskExpression(operator: MaskOperator, input: MaskedInput): Mask
     return { sql: computed, operator };
   }
   if (operator.kind === "null") {
-    return { sql: `CAST(NULL AS ${input.type.sql})`, operator };
+    return { sql: typed("NULL", input.type), operator };
   }
   return { sql: redact(input), operator: { kind: "redact" } };
 }
