@@ -81,6 +81,8 @@ export const limits = {
   policyVerdictKeyCharactersMax: 4096,
   /** Connections that the gateway itself keeps to a resource, to make and retire rights. */
   provisionConnectionsMax: 4,
+  /** One that is not used is closed after this; making another costs a login. */
+  provisionIdleMs: 60_000,
   /** The gateway's own SQL waits this long for a lock that an application holds, and is tried again. */
   provisionLockMs: 2000,
   /** One statement of the gateway's own; the longest reads the catalogs of a large database. */

@@ -66,7 +66,7 @@ export class LinkChecker {
         this.#conclude(
           placed,
           entry.intent,
-          "command.intent",
+          this.#commandType(entry.intent),
           (intent) => intent.command === entry.command && intent.session.id === entry.session.id,
         );
         break;
@@ -87,7 +87,7 @@ export class LinkChecker {
         this.#conclude(placed, entry.intent, "provision.intent", (intent) => intent.change === entry.change);
         break;
       case "transaction.ended": {
-        const first = this.#target(placed, entry.first, "command.intent");
+        const first = this.#target(placed, entry.first, this.#commandType(entry.first));
         if (first !== null && first.session.id !== entry.session.id) {
           this.#fault(placed, `it names entry ${entry.first} as its first command, which is of another session`);
         }
@@ -129,7 +129,12 @@ export class LinkChecker {
     return target !== null && isOfType(target, type) ? target : null;
   }
 
-  #conclude<T extends OpenIntent["type"]>(
+  /** A statement that could not be prepared has an outcome too, and so has a PREPARE in SQL. */
+  #commandType(index: number): "command.intent" | "command.prepared" {
+    return this.#earlier(index)?.type === "command.prepared" ? "command.prepared" : "command.intent";
+  }
+
+  #conclude<T extends OpenIntent["type"] | "command.prepared">(
     placed: PlacedEntry,
     index: number,
     type: T,

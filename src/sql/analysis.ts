@@ -24,8 +24,15 @@ export interface Splice {
   readonly text: string;
 }
 
+/** What PREPARE, EXECUTE or DEALLOCATE does with a name of the session. */
+export type NamedStatement =
+  | { readonly action: "prepare" | "execute" | "deallocate"; readonly name: string }
+  | { readonly action: "deallocate-all" };
+
 export interface StatementAnalysis {
   readonly kind: StatementKind;
+  /** Set for PREPARE (the rest then speaks of the query that it holds), EXECUTE and DEALLOCATE. */
+  readonly named: NamedStatement | null;
   readonly transaction: TransactionAction | null;
   /** Where the statement stands in the message's text, in bytes. */
   readonly start: number;

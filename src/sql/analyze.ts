@@ -11,6 +11,7 @@ import type { Grammar } from "./grammar.ts";
 import { type RangeColumn, childScope } from "./namespace.ts";
 import { type Parse, type ParsedStatement, loadParser } from "./parse.ts";
 import { query, select } from "./query.ts";
+import { type Named, analyzeNamedStatement } from "./prepared-statements.ts";
 import { StatementRefused, refuse, refuseUnsupported } from "./refused.ts";
 import { analyzeSessionStatement } from "./session-statements.ts";
 import { checkShape } from "./shapes.ts";
@@ -85,6 +86,7 @@ function refuseUnsafeCatalog(catalog: Catalog): void {
 function emptyStatement(text: string): StatementAnalysis {
   return {
     kind: "empty",
+    named: null,
     transaction: null,
     start: 0,
     length: Buffer.byteLength(text, "utf8"),
@@ -105,16 +107,15 @@ function analyzeStatement(
   parse: Parse,
 ): StatementAnalysis {
   const { node } = statement;
-  const isKnown = [...queryKinds.keys(), "ExplainStmt", "TransactionStmt", "VariableSetStmt", "VariableShowStmt"].some(
-    (kind) => kind in node,
-  );
+  const isKnown = knownStatements.some((kind) => kind in node);
   if (!isKnown || ("SelectStmt" in node && node.SelectStmt.intoClause !== undefined)) {
     refuseStatement(node);
   }
   const { encoding, serverVersion } = state.context.catalog;
   checkShape(node, { serverEncoding: encoding, serverVersion });
   state.claim(node);
-  const found = analyzeSessionStatement(node, state) ?? analyzeRows(node, state);
+  const named = analyzeNamedStatement(node, state);
+  const found = analyzeSessionStatement(node, state) ?? analyzeNamed(named) ?? analyzeRows(named?.query ?? node, state);
   const unclaimed = findUnclaimed(node, state);
   if (unclaimed !== null) {
     refuseUnsupported(
@@ -125,6 +126,7 @@ function analyzeStatement(
   const splices = spliceStatement(text, statement, state, parse);
   return {
     kind: found.kind,
+    named: named?.named ?? null,
     transaction: found.transaction,
     start: statement.start,
     length: statement.length,
@@ -144,6 +146,22 @@ const queryKinds: ReadonlyMap<string, StatementKind> = new Map([
   ["UpdateStmt", "update"],
   ["DeleteStmt", "delete"],
 ]);
+
+const knownStatements = [
+  ...queryKinds.keys(),
+  "ExplainStmt",
+  "TransactionStmt",
+  "VariableSetStmt",
+  "VariableShowStmt",
+  "PrepareStmt",
+  "ExecuteStmt",
+  "DeallocateStmt",
+];
+
+/** What EXECUTE and DEALLOCATE do beyond their arguments is known to the session alone. */
+function analyzeNamed(named: Named | null): RowsStatement | null {
+  return named === null || named.query !== null ? null : { kind: "session", transaction: null, outputs: null };
+}
 
 interface RowsStatement {
   readonly kind: StatementKind;

@@ -22,6 +22,7 @@ import {
 import { quoted, refuse, refuseColumn, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { findShadowed } from "./shadowed.ts";
 import { namesOf } from "./tree.ts";
+import { typeOids } from "./types.ts";
 import { openValue } from "./value.ts";
 
 /** One item of FROM, and what it makes visible. */
@@ -120,12 +121,10 @@ export function relationItem(range: RangeVar, scope: QueryScope, target: boolean
     return refuseRelation(written);
   }
   const use = scope.state.useShadow(range, shadow, relation);
-  const columns = relation.columns.map((column): RangeColumn => ({
-    name: column.name,
-    type: column.type,
-    lineage: noLineage,
-    origins: [{ use, column: column.name }],
-  }));
+  const own = relation.columns.map(({ name: column, type }) => ({ column, type }));
+  const columns = [...own, ...(shadow.tableoid ? [{ column: "tableoid", type: typeOids.oid }] : [])].map(
+    ({ column, type }): RangeColumn => ({ name: column, type, lineage: noLineage, origins: [{ use, column }] }),
+  );
   return { name, unaliased, columns, uses: [use], base: use };
 }
 

@@ -172,18 +172,16 @@ export function findColumn(item: RangeItem, name: string): RangeColumn | null {
   }
   const base = item.base;
   const type = systemColumns.get(name);
-  if (found[0] === undefined && base !== null && type !== undefined && hasSystemColumn(base, name)) {
+  if (found[0] === undefined && base !== null && type !== undefined && hasSystemColumn(base)) {
     // Not an origin in a granted relation: the grant's columns do not count it.
-    return { name, type, lineage: noLineage, origins: base.kind === "shadow" ? [{ use: base, column: name }] : [] };
+    return { name, type, lineage: noLineage, origins: [] };
   }
   return found[0] ?? null;
 }
 
 /** Where rows lie and when they were written is layout: it is told of wholly open tables only. */
-function hasSystemColumn(use: Use, name: string): boolean {
-  return use.kind === "shadow"
-    ? name === "tableoid" && use.shadow.tableoid
-    : use.scoped.wholeOpen && use.relation.kind !== "view" && !use.target;
+function hasSystemColumn(use: Use): boolean {
+  return use.kind === "granted" && use.scoped.wholeOpen && use.relation.kind !== "view" && !use.target;
 }
 
 /**

@@ -9,7 +9,7 @@ export interface ShadowedRelation {
   readonly name: string;
   /** The first major version of PostgreSQL that has it; the shadow is not made on an older one. */
   readonly since: number;
-  /** True when clients join on its `tableoid`, which a view does not have by itself: the shadow has a column of that name. */
+  /** True when clients join on its `tableoid`, which a view does not have by itself: it is the shadow's last column. */
   readonly tableoid: boolean;
 }
 

@@ -35,6 +35,9 @@ const shapes: ReadonlyMap<string, ReadonlyMap<string, FieldShape>> = new Map(
     TransactionStmt: "kind= options* savepoint_name= chain= location=",
     VariableSetStmt: "kind= name= args* is_local= jumble_args= location=",
     VariableShowStmt: "name=",
+    PrepareStmt: "name= argtypes* query?",
+    ExecuteStmt: "name= params*",
+    DeallocateStmt: "name= isall= location=",
     // Clauses.
     WithClause: "ctes* recursive= location=",
     CommonTableExpr: "ctename= aliascolnames* ctematerialized= ctequery? location=",

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { verifyLedgerDirectory } from "#evidence/verify.ts";
 import {
   encodeBind,
   encodeDescribe,
@@ -296,6 +297,58 @@ describe("the extended protocol", () => {
       "ready idle",
     ]);
     wire.close();
+  });
+});
+
+describe("prepared statements in SQL", () => {
+  test("are decided when they are prepared, recorded at each EXECUTE, masked, and gone after DEALLOCATE", async () => {
+    const { connection } = await gateway.grant();
+    const client = await gateway.connect(connection);
+    await client.query("prepare who (int) as select id, name, ssn from customers where id = $1");
+    const { rows } = await client.query("execute who(1)");
+    expect(rows).toEqual([{ id: 1, name: "Ada", ssn: expect.not.stringContaining("987") }]);
+    const entries = (await gateway.entries()).map(({ entry }) => entry);
+    const intent = entries.findLast((entry) => entry.type === "command.intent");
+    expect(intent).toMatchObject({ kind: "select", effects: [{ verb: "select", object: "public.customers" }] });
+    expect(entries.findLast((entry) => entry.type === "command.outcome")).toMatchObject({
+      outcome: { rows: 1, redactions: [{ label: "pii.ssn", cells: 1 }] },
+    });
+    expect((await errorOf(client.query("prepare who as select 1"))).code).toBe("42P05");
+    expect((await errorOf(client.query("prepare hidden as select * from payment_methods"))).code).toBe("42P01");
+    expect((await errorOf(client.query("execute hidden"))).code).toBe("26000");
+    expect((await errorOf(client.query("prepare w as delete from invoices"))).code).toMatch(/42501|0A000/);
+    await client.query("deallocate who");
+    expect((await errorOf(client.query("execute who(1)"))).code).toBe("26000");
+    await client.query("prepare again as select 2 as two");
+    await client.query("deallocate all");
+    expect((await errorOf(client.query("execute again"))).code).toBe("26000");
+  });
+
+  test("a name means the same whether SQL or the protocol gave it", async () => {
+    const { connection } = await gateway.grant();
+    const wire = await openWire(connection);
+    wire.send(encodeQuery("prepare shared as select 11"));
+    expect(summary(await wire.untilReady())).toEqual(["complete PREPARE", "ready idle"]);
+    wire.send(parse("select name from customers", "shared"), encodeSync());
+    expect(summary(await wire.untilReady())).toEqual(["error 42P05", "ready idle"]);
+    wire.send(bind("shared"), execute(), encodeSync());
+    expect(summary(await wire.untilReady())).toContain("row 11");
+    wire.send(encodeQuery("begin; execute shared"));
+    expect(summary(await wire.untilReady())).toEqual(["error 0A000", "ready idle"]);
+    wire.close();
+  });
+});
+
+describe("the record", () => {
+  test("of everything above verifies offline with the key from outside", async () => {
+    const status = await gateway.control.status();
+    const found = await verifyLedgerDirectory({
+      directory: status.ledger.directory,
+      verifierKey: status.ledger.verifierKey,
+    });
+    expect(found.faults).toEqual([]);
+    expect(found.integrity).toBe("intact");
+    expect(found.completeness).toBe("complete");
   });
 });
 

@@ -10,7 +10,6 @@ const ssn = (table: string, column = "ssn"): ColumnLabel => ({ schema: "hr", tab
 const select = (table: string, schema = "hr"): TableGrant => ({ schema, table, verbs: ["select"], columns: "all" });
 const scopeOf = (...tables: readonly TableGrant[]): Scope => ({ tables, masks });
 
-
 const setUpSql = `
   CREATE SCHEMA hr;
   CREATE TABLE hr.people (id int NOT NULL, ssn text, note text) PARTITION BY RANGE (id);
@@ -64,7 +63,9 @@ describe.each(builds)("labels follow the data, PostgreSQL %s", (_, options) => {
     expect(await maskedOf("people_low", ssn("people"))).toEqual(["ssn partial"]);
     expect(await maskedOf("people", ssn("people_low"))).toEqual(["ssn partial"]);
     expect(await maskedOf("people_high", ssn("people_low"))).toEqual(["ssn partial"]);
-    await activate(database, scopeOf(select("people_low"), select("people")), "sp_grant_part", { labels: [ssn("people_high")] });
+    await activate(database, scopeOf(select("people_low"), select("people")), "sp_grant_part", {
+      labels: [ssn("people_high")],
+    });
     const client = await logIn(database, "sp_grant_part");
     expect(await failureOf(client, "SELECT ssn FROM hr.people_low")).toBe("42501");
     expect(await failureOf(client, "SELECT * FROM hr.people_high")).toBe("42501");
@@ -88,23 +89,33 @@ describe.each(builds)("labels follow the data, PostgreSQL %s", (_, options) => {
   });
 
   test("a label without a mask is hidden whole, and labels that disagree too", async () => {
-    expect(await maskedOf("plain", { schema: "hr", table: "plain", column: "note", label: "other" })).toEqual(["note redact"]);
+    expect(await maskedOf("plain", { schema: "hr", table: "plain", column: "note", label: "other" })).toEqual([
+      "note redact",
+    ]);
     const both = [ssn("plain", "note"), { schema: "hr", table: "plain", column: "note", label: "other" }];
     expect(await maskedOf("plain", ...both)).toEqual(["note redact"]);
   });
 
   test("a label on what does not exist is refused: it would hide nothing", async () => {
-    await expect(compile(scopeOf(select("plain")), [ssn("plain", "gone")])).rejects.toMatchObject({ code: "scope.unknown-label" });
-    await expect(compile(scopeOf(select("plain")), [ssn("gone")])).rejects.toMatchObject({ code: "scope.unknown-label" });
+    await expect(compile(scopeOf(select("plain")), [ssn("plain", "gone")])).rejects.toMatchObject({
+      code: "scope.unknown-label",
+    });
+    await expect(compile(scopeOf(select("plain")), [ssn("gone")])).rejects.toMatchObject({
+      code: "scope.unknown-label",
+    });
   });
 
   test("simple views are granted as they are, and can be masked by labels of their own", async () => {
     expect(await relation("simple", [ssn("computed")])).toMatchObject({ wholeOpen: true, view: null });
     expect(await relation("above", [])).toMatchObject({ wholeOpen: true });
-    const scope = await activate(database, scopeOf(select("simple")), "sp_grant_view", { labels: [ssn("simple", "note")] });
+    const scope = await activate(database, scopeOf(select("simple")), "sp_grant_view", {
+      labels: [ssn("simple", "note")],
+    });
     const client = await logIn(database, "sp_grant_view");
     const view = scope.relations.get("hr.simple")?.view;
-    expect((await client.query(`SELECT * FROM "${view?.schema ?? ""}".simple`)).rows).toEqual([{ id: 1, note: "•••••" }]);
+    expect((await client.query(`SELECT * FROM "${view?.schema ?? ""}".simple`)).rows).toEqual([
+      { id: 1, note: "•••••" },
+    ]);
     expect(await failureOf(client, "SELECT note FROM hr.simple")).toBe("42501");
     expect(await failureOf(client, "SELECT * FROM hr.plain")).toBe("42501");
     await client.end();
@@ -129,12 +140,19 @@ describe.each(builds)("labels follow the data, PostgreSQL %s", (_, options) => {
   test("writes through views, catalogs, and the gateway's own schemas cannot be granted", async () => {
     const write: TableGrant = { schema: "hr", table: "simple", verbs: ["update"], columns: "all" };
     await expect(compile(scopeOf(write), [])).rejects.toMatchObject({ code: "scope.unsupported-relation" });
-    await expect(compile(scopeOf(select("pg_authid", "pg_catalog")), [])).rejects.toMatchObject({ code: "scope.unsupported-relation" });
-    await expect(compile(scopeOf(select("pg_class", "sallyport_shadow")), [])).rejects.toMatchObject({ code: "scope.unknown-table" });
+    await expect(compile(scopeOf(select("pg_authid", "pg_catalog")), [])).rejects.toMatchObject({
+      code: "scope.unsupported-relation",
+    });
+    await expect(compile(scopeOf(select("pg_class", "sallyport_shadow")), [])).rejects.toMatchObject({
+      code: "scope.unknown-table",
+    });
   });
 
   test("what does not exist is named, with what does", async () => {
-    await expect(compile(scopeOf(select("gone")), [])).rejects.toMatchObject({ code: "scope.unknown-table", whose: "client" });
+    await expect(compile(scopeOf(select("gone")), [])).rejects.toMatchObject({
+      code: "scope.unknown-table",
+      whose: "client",
+    });
     await expect(compile(scopeOf(select("Plain")), [])).rejects.toMatchObject({ code: "scope.unknown-table" });
     await expect(compile(scopeOf({ ...select("plain"), columns: ["gone"] }), [])).rejects.toMatchObject({
       code: "scope.unknown-column",
@@ -176,7 +194,20 @@ describe.each(builds)("labels follow the data, PostgreSQL %s", (_, options) => {
 });
 
 describe.each(builds)("names of every kind, PostgreSQL %s", (_, options) => {
-  const names = ['Mixed Case', 'select', 'a"b', "it's", "tab\tand\nline", "ünïcödé", "back\\slash", "a.b", "$1", "x".repeat(63), "--comment", ";drop"];
+  const names = [
+    "Mixed Case",
+    "select",
+    'a"b',
+    "it's",
+    "tab\tand\nline",
+    "ünïcödé",
+    "back\\slash",
+    "a.b",
+    "$1",
+    "x".repeat(63),
+    "--comment",
+    ";drop",
+  ];
 
   test("work as schema, table, column and type, in views, rights, catalogs and drops", async () => {
     await using database = await startScopeDatabase(options);
@@ -202,22 +233,37 @@ describe.each(builds)("names of every kind, PostgreSQL %s", (_, options) => {
       masks: [],
     };
     const labels = names.flatMap((name) =>
-      [name, "hidden"].map((column) => ({ schema: `${name.slice(0, 60)} s`, table: `${name.slice(0, 60)} t`, column, label: "pii.name" })),
+      [name, "hidden"].map((column) => ({
+        schema: `${name.slice(0, 60)} s`,
+        table: `${name.slice(0, 60)} t`,
+        column,
+        label: "pii.name",
+      })),
     );
     const compiled = await activate(database, scope, "sp_grant_names", { labels });
     expect(compiled.relations.size).toBe(names.length);
     const client = await logIn(database, "sp_grant_names");
     for (const [key, { view, base, write }] of compiled.relations) {
-      const read = await client.query({ text: `SELECT * FROM ${quote(view?.schema ?? "")}.${quote(view?.name ?? "")}`, rowMode: "array" });
+      const read = await client.query({
+        text: `SELECT * FROM ${quote(view?.schema ?? "")}.${quote(view?.name ?? "")}`,
+        rowMode: "array",
+      });
       expect(read.rows, key).toEqual([[1, "•••••", null]]);
-      const inserted = await client.query(`INSERT INTO ${quote(write?.view?.schema ?? "")}.${quote(write?.view?.name ?? "")} (hidden) VALUES ('a')`);
+      const inserted = await client.query(
+        `INSERT INTO ${quote(write?.view?.schema ?? "")}.${quote(write?.view?.name ?? "")} (hidden) VALUES ('a')`,
+      );
       expect(inserted.rowCount, key).toBe(1);
-      const shown = await client.query("SELECT count(*)::int AS n FROM sallyport_shadow.columns WHERE table_schema = $1 AND table_name = $2", [base.schema, base.name]);
+      const shown = await client.query(
+        "SELECT count(*)::int AS n FROM sallyport_shadow.columns WHERE table_schema = $1 AND table_name = $2",
+        [base.schema, base.name],
+      );
       expect(shown.rows, key).toEqual([{ n: 3 }]);
     }
     await client.end();
     expect(await database.provisioner.dropGrantRole("sp_grant_names")).toBe(true);
     expect(await database.provisioner.dropScope(compiled)).toBe(true);
-    expect(await database.sql("SELECT relacl::text FROM pg_class WHERE relacl IS NOT NULL ORDER BY oid")).toEqual(before);
+    expect(await database.sql("SELECT relacl::text FROM pg_class WHERE relacl IS NOT NULL ORDER BY oid")).toEqual(
+      before,
+    );
   });
 });

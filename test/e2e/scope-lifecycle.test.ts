@@ -60,7 +60,11 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
   const snapshot = async (): Promise<string> =>
     (await database.sql(snapshotSql)).map(({ kind, text }) => `${String(kind)} ${String(text)}`).join("\n");
 
-  async function retire(provisioner: Provisioner, scope: Scope, ...roles: readonly string[]): Promise<readonly boolean[]> {
+  async function retire(
+    provisioner: Provisioner,
+    scope: Scope,
+    ...roles: readonly string[]
+  ): Promise<readonly boolean[]> {
     const compiled = await provisioner.compile(scope, labels);
     const gone: boolean[] = [];
     for (const role of roles) {
@@ -117,7 +121,9 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     expect((await client.query("SELECT count(*)::int AS n FROM invoices")).rows).toEqual([{ n: 3 }]);
     await client.end();
     const gone = await Promise.all(
-      Array.from({ length: 32 }, (_item, i) => (gateways[(i + 1) % 2] ?? database.provisioner).dropGrantRole(`sp_grant_${i}`)),
+      Array.from({ length: 32 }, (_item, i) =>
+        (gateways[(i + 1) % 2] ?? database.provisioner).dropGrantRole(`sp_grant_${i}`),
+      ),
     );
     expect(gone.every(Boolean)).toBe(true);
     expect(await retire(database.provisioner, readScope)).toEqual([true]);
@@ -177,7 +183,9 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
       journal: {
         begin: async (action, object, statements) => {
           const finish = await journal.begin(action, object, statements);
-          await database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'provisioner' AND state LIKE 'idle in%'");
+          await database.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'provisioner' AND state LIKE 'idle in%'",
+          );
           return finish;
         },
       },
@@ -205,7 +213,10 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     for (const damage of damages) {
       await database.sql(/^(GRANT|REVOKE)/.test(damage) ? `SET ROLE provisioner; ${damage}` : damage);
       await database.restart().createScope(scope);
-      expect((await client.query(`SELECT count(*)::int AS n FROM "${view?.schema ?? ""}".customers`)).rows, damage).toEqual([{ n: 3 }]);
+      expect(
+        (await client.query(`SELECT count(*)::int AS n FROM "${view?.schema ?? ""}".customers`)).rows,
+        damage,
+      ).toEqual([{ n: 3 }]);
       expect((await client.query("SELECT name FROM customers")).rows, damage).toHaveLength(3);
       expect(await failureOf(client, "SELECT ssn FROM customers"), damage).toBe("42501");
       expect(await failureOf(client, "SELECT * FROM secret_plans"), damage).toBe("42501");
@@ -244,6 +255,16 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     expect(await retire(database.provisioner, readScope)).toEqual([true]);
   });
 
+  test("two drops of one role at once both see it gone", async () => {
+    await activate(database, readScope, "sp_grant_one");
+    const gone = await Promise.all([
+      database.provisioner.dropGrantRole("sp_grant_one"),
+      database.restart().dropGrantRole("sp_grant_one"),
+    ]);
+    expect(gone).toEqual([true, true]);
+    expect(await retire(database.provisioner, readScope)).toEqual([true]);
+  });
+
   test("what a session made for itself goes with its role", async () => {
     await activate(database, { ...readScope, tables: [...readScope.tables, ...writeScope.tables] }, "sp_grant_one");
     const client = await logIn(database, "sp_grant_one");
@@ -251,7 +272,9 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     await client.query("ALTER ROLE sp_grant_one SET work_mem = '1MB'");
     await client.end();
     expect(await database.provisioner.dropGrantRole("sp_grant_one")).toBe(true);
-    expect(await retire(database.provisioner, { ...readScope, tables: [...readScope.tables, ...writeScope.tables] })).toEqual([true]);
+    expect(
+      await retire(database.provisioner, { ...readScope, tables: [...readScope.tables, ...writeScope.tables] }),
+    ).toEqual([true]);
   });
 
   test("terminate ends a backend of the grant role and no other", async () => {
@@ -283,7 +306,9 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     });
     const client = await logIn(database, "sp_grant_one");
     await expect(logIn(database, "sp_grant_one")).rejects.toMatchObject({ code: "53300" });
-    expect((await client.query("SHOW default_transaction_read_only")).rows).toEqual([{ default_transaction_read_only: "off" }]);
+    expect((await client.query("SHOW default_transaction_read_only")).rows).toEqual([
+      { default_transaction_read_only: "off" },
+    ]);
     expect((await client.query("SHOW search_path")).rows).toEqual([{ search_path: "public, pg_temp" }]);
     await client.end();
     expect(await retire(database.provisioner, readScope, "sp_grant_one")).toEqual([true, true]);

@@ -21,10 +21,10 @@ const samples: Readonly<Record<string, readonly string[]>> = {
   text: ["''", "'a'", "repeat('x', 100000)", "'4111-1111-1111-1234'", "'ada@example.org'", "'ä@ö'", "E'\\n\\t'"],
   "varchar(3)": ["'abc'", "''"],
   "char(8)": ["'12345678'", "'a'"],
-  "text COLLATE \"C\"": ["'4111111111111234'"],
+  'text COLLATE "C"': ["'4111111111111234'"],
   "text COLLATE public.folded": ["'4111111111111234'", "'ADA@example.org'"],
   name: ["'someone'"],
-  "\"char\"": ["'x'"],
+  '"char"': ["'x'"],
   smallint: ["32767", "-32768", "0", "499"],
   integer: ["2147483647", "-2147483648", "1500"],
   bigint: ["9223372036854775807", "-9223372036854775808"],
@@ -87,21 +87,25 @@ function maskPartly(value: string, keepLast: number): string {
   const characters = [...value];
   const isCode = (character: string): boolean => /^[A-Za-z0-9]$/.test(character);
   const codes = characters.filter(isCode).length;
-  const allowed = characters.length > 0 && characters.length <= 64 && characters.every((c) => isCode(c) || " ()+./_:#-".includes(c));
+  const allowed =
+    characters.length > 0 && characters.length <= 64 && characters.every((c) => isCode(c) || " ()+./_:#-".includes(c));
   if (!allowed || codes < Math.max(2 * keepLast, keepLast + 4)) {
     return "•••••";
   }
   let seen = 0;
-  return characters
-    .map((character) => (isCode(character) && ++seen <= codes - keepLast ? "•" : character))
-    .join("");
+  return characters.map((character) => (isCode(character) && ++seen <= codes - keepLast ? "•" : character)).join("");
 }
 
 /** The slow, obvious version of `email`. */
 function maskEmail(value: string): string {
   const parts = value.split("@");
   const [local = "", domain = ""] = parts;
-  const plain = parts.length === 2 && local !== "" && [...local].length <= 64 && !/["\s]/.test(local) && /^[A-Za-z0-9.-]{1,253}$/.test(domain);
+  const plain =
+    parts.length === 2 &&
+    local !== "" &&
+    [...local].length <= 64 &&
+    !/["\s]/.test(local) &&
+    /^[A-Za-z0-9.-]{1,253}$/.test(domain);
   return plain ? `•••••@${domain}` : "•••••";
 }
 
@@ -118,22 +122,29 @@ describe.each(builds)("masked values, PostgreSQL %s", (_, options) => {
 
   afterAll(() => database[Symbol.asyncDispose]());
 
-  test.each(operators)("$kind: every type keeps its type and collation, no value makes it fail, NULL stays NULL", async (operator) => {
-    const role = `sp_grant_${operators.indexOf(operator)}`;
-    const labels = types.map((_type, i) => ({ schema: "public", table: "every_type", column: `c${i}`, label: "all" }));
-    const scope = await activate(
-      database,
-      {
-        tables: [{ schema: "public", table: "every_type", verbs: ["select"], columns: "all" }],
-        masks: [{ ruleId: "rule", label: "all", operator }],
-      },
-      role,
-      { labels },
-    );
-    const relation = scope.relations.get("public.every_type");
-    const view = `"${relation?.view?.schema ?? ""}".every_type`;
-    const shape = (name: string): Promise<readonly Record<string, unknown>[]> =>
-      database.sql(`
+  test.each(operators)(
+    "$kind: every type keeps its type and collation, no value makes it fail, NULL stays NULL",
+    async (operator) => {
+      const role = `sp_grant_${operators.indexOf(operator)}`;
+      const labels = types.map((_type, i) => ({
+        schema: "public",
+        table: "every_type",
+        column: `c${i}`,
+        label: "all",
+      }));
+      const scope = await activate(
+        database,
+        {
+          tables: [{ schema: "public", table: "every_type", verbs: ["select"], columns: "all" }],
+          masks: [{ ruleId: "rule", label: "all", operator }],
+        },
+        role,
+        { labels },
+      );
+      const relation = scope.relations.get("public.every_type");
+      const view = `"${relation?.view?.schema ?? ""}".every_type`;
+      const shape = (name: string): Promise<readonly Record<string, unknown>[]> =>
+        database.sql(`
         WITH RECURSIVE bare AS (
           SELECT a.attname, a.atttypid AS type, a.atttypmod AS modifier, a.attcollation AS collation
           FROM pg_attribute a WHERE a.attrelid = '${name}'::regclass AND a.attnum > 0
@@ -142,25 +153,34 @@ describe.each(builds)("masked values, PostgreSQL %s", (_, options) => {
           FROM bare b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd')
         SELECT b.attname, format_type(b.type, b.modifier) AS type, b.collation
         FROM bare b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd' ORDER BY 1`);
-    expect(await shape(view)).toEqual(await shape("public.every_type"));
+      expect(await shape(view)).toEqual(await shape("public.every_type"));
 
-    client = await logIn(database, role);
-    const { rows } = await client.query<Record<string, unknown>>({ text: `SELECT t.*::text FROM ${view} t ORDER BY row_id`.replace("t.*::text", "*") });
-    const empty = rows.at(-1);
-    expect(Object.entries(empty ?? {}).filter(([name, value]) => name !== "row_id" && value !== null)).toEqual([]);
-    expect(rows.length).toBeGreaterThan(types.length);
-    await client.query(`SELECT * FROM ${view} ORDER BY ${types.map((_type, i) => i).filter((i) => !/json$|xml|point/.test(types[i] ?? "")).map((i) => `c${i}`).join(", ")}`);
-    if (operator.kind === "redact") {
-      for (const i of types.keys()) {
-        const shown = new Set(rows.map((row) => JSON.stringify(row[`c${i}`])).filter((value) => value !== "null"));
-        expect(shown.size, types[i]).toBeLessThanOrEqual(1);
+      client = await logIn(database, role);
+      const { rows } = await client.query<Record<string, unknown>>({
+        text: `SELECT t.*::text FROM ${view} t ORDER BY row_id`.replace("t.*::text", "*"),
+      });
+      const empty = rows.at(-1);
+      expect(Object.entries(empty ?? {}).filter(([name, value]) => name !== "row_id" && value !== null)).toEqual([]);
+      expect(rows.length).toBeGreaterThan(types.length);
+      await client.query(
+        `SELECT * FROM ${view} ORDER BY ${types
+          .map((_type, i) => i)
+          .filter((i) => !/json$|xml|point/.test(types[i] ?? ""))
+          .map((i) => `c${i}`)
+          .join(", ")}`,
+      );
+      if (operator.kind === "redact") {
+        for (const i of types.keys()) {
+          const shown = new Set(rows.map((row) => JSON.stringify(row[`c${i}`])).filter((value) => value !== "null"));
+          expect(shown.size, types[i]).toBeLessThanOrEqual(1);
+        }
       }
-    }
-    if (operator.kind === "null") {
-      expect(rows.every((row) => types.every((_type, i) => row[`c${i}`] === null))).toBe(true);
-    }
-    await client.end();
-  });
+      if (operator.kind === "null") {
+        expect(rows.every((row) => types.every((_type, i) => row[`c${i}`] === null))).toBe(true);
+      }
+      await client.end();
+    },
+  );
 
   test("an operator that does not fit a column's type becomes redact, and the compiled scope says so", async () => {
     const compile = async (operator: MaskOperator, column: string): Promise<string | undefined> =>
@@ -184,7 +204,7 @@ describe.each(builds)("masked values, PostgreSQL %s", (_, options) => {
   });
 
   test("partial and email do what their obvious versions do, for any text", async () => {
-    const alphabet = fc.constantFrom(..."abcXYZ0189 ()+./_:#-@\"'\\\n\u00e9\u{1f600}".match(/./gsu) ?? []);
+    const alphabet = fc.constantFrom(...("abcXYZ0189 ()+./_:#-@\"'\\\n\u00e9\u{1f600}".match(/./gsu) ?? []));
     const text = fc.oneof(
       fc.string({ unit: alphabet, maxLength: 24 }),
       fc.string({ unit: "binary", maxLength: 40 }).map((value) => value.replaceAll("\0", "")),
@@ -222,7 +242,9 @@ describe.each(builds)("masked values, PostgreSQL %s", (_, options) => {
           `INSERT INTO texts SELECT i, value, value, left(value, 12) FROM unnest($1::text[]) WITH ORDINALITY AS v(value, i)`,
           [values],
         );
-        const { rows } = await client.query<{ partial: string; email: string; short: string }>(`SELECT * FROM ${view} ORDER BY id`);
+        const { rows } = await client.query<{ partial: string; email: string; short: string }>(
+          `SELECT * FROM ${view} ORDER BY id`,
+        );
         expect(rows.map((row) => row.partial)).toEqual(values.map((value) => maskPartly(value, keepLast)));
         expect(rows.map((row) => row.email)).toEqual(values.map(maskEmail));
         expect(rows.map((row) => row.short)).toEqual(
@@ -256,7 +278,9 @@ describe.each(builds)("masked values, PostgreSQL %s", (_, options) => {
     client = await logIn(database, "sp_grant_numbers");
     const read = async (type: string): Promise<readonly string[]> => {
       const column = `c${types.indexOf(type)}`;
-      const { rows } = await client.query<{ value: string }>(`SELECT ${column}::text AS value FROM ${view} WHERE ${column} IS NOT NULL ORDER BY row_id`);
+      const { rows } = await client.query<{ value: string }>(
+        `SELECT ${column}::text AS value FROM ${view} WHERE ${column} IS NOT NULL ORDER BY row_id`,
+      );
       return rows.map(({ value }) => value);
     };
     expect(await read("smallint")).toEqual(["32000", "-32000", "0", "0"]);

@@ -35,7 +35,10 @@ function splice(query: string): string {
 const commands: readonly (readonly [string, readonly string[]])[] = [
   ["\\d", ["customers", "invoices"]],
   ["\\dt", ["customers", "invoices"]],
-  ["\\d customers", ["ssn", "character varying(11)", "customers_name", "customers_tier_check", "invoices_customer_id_fkey"]],
+  [
+    "\\d customers",
+    ["ssn", "character varying(11)", "customers_name", "customers_tier_check", "invoices_customer_id_fkey"],
+  ],
   ["\\d+ customers", ["What they pay for", "customers_email_key"]],
   ["\\d invoices", ["FOREIGN KEY (customer_id) REFERENCES customers(id)"]],
   ["\\di", ["customers_pkey"]],
@@ -48,24 +51,27 @@ const commands: readonly (readonly [string, readonly string[]])[] = [
   ["\\dp", ["customers"]],
 ];
 
-describe.skipIf(program === null).each(builds)("psql's own queries on the shadow catalogs of PostgreSQL %s", (_, options) => {
-  test("run, show what is granted, and show nothing else", async () => {
-    await using database = await startScopeDatabase(options);
-    await database.provisioner.prepare();
-    await activate(database, readScope, "sp_grant_psql");
-    const client = await logIn(database, "sp_grant_psql");
-    for (const [command, expected] of commands) {
-      const results: unknown[] = [];
-      for (const query of await queriesOf(database, command)) {
-        results.push((await client.query(splice(query))).rows);
+describe.skipIf(program === null).each(builds)(
+  "psql's own queries on the shadow catalogs of PostgreSQL %s",
+  (_, options) => {
+    test("run, show what is granted, and show nothing else", async () => {
+      await using database = await startScopeDatabase(options);
+      await database.provisioner.prepare();
+      await activate(database, readScope, "sp_grant_psql");
+      const client = await logIn(database, "sp_grant_psql");
+      for (const [command, expected] of commands) {
+        const results: unknown[] = [];
+        for (const query of await queriesOf(database, command)) {
+          results.push((await client.query(splice(query))).rows);
+        }
+        const shown = JSON.stringify(results);
+        expect(results.length, command).toBeGreaterThan(0);
+        for (const text of expected) {
+          expect(shown, command).toContain(text);
+        }
+        expect(shown, command).not.toMatch(/secret|sallyport|sp_scope|app_owner|provisioner|postgres"/);
       }
-      const shown = JSON.stringify(results);
-      expect(results.length, command).toBeGreaterThan(0);
-      for (const text of expected) {
-        expect(shown, command).toContain(text);
-      }
-      expect(shown, command).not.toMatch(/secret|sallyport|sp_scope|app_owner|provisioner|postgres"/);
-    }
-    await client.end();
-  });
-});
+      await client.end();
+    });
+  },
+);

@@ -4,7 +4,17 @@ import { SallyportError } from "#domain/errors.ts";
 import { openProvisioner } from "#protocols/postgres/provisioner.ts";
 import type { ProvisionerConnection } from "#protocols/postgres/provisioner-connection.ts";
 import { runSql } from "../support/postgres.ts";
-import { activate, builds, clock, failureOf, labels, logIn, memoryJournal, readScope, startScopeDatabase } from "../support/scope-database.ts";
+import {
+  activate,
+  builds,
+  clock,
+  failureOf,
+  labels,
+  logIn,
+  memoryJournal,
+  readScope,
+  startScopeDatabase,
+} from "../support/scope-database.ts";
 
 /** What is thrown; fails when nothing is. */
 async function refusal(work: Promise<unknown>): Promise<SallyportError> {
@@ -78,7 +88,10 @@ describe.each(builds)("what a resource allows, PostgreSQL %s", (_, options) => {
 
   test("what PUBLIC may still do is said", async () => {
     await using database = await startScopeDatabase(options);
-    expect((await database.provisioner.prepare()).publicRights).toEqual(["CONNECT on 2 other databases", "USAGE on language plpgsql"]);
+    expect((await database.provisioner.prepare()).publicRights).toEqual([
+      "CONNECT on 2 other databases",
+      "USAGE on language plpgsql",
+    ]);
     await database.sql(`
       GRANT TEMP ON DATABASE billing TO PUBLIC; GRANT CREATE ON SCHEMA public TO PUBLIC; GRANT SELECT ON secret_plans TO PUBLIC;
       CREATE FUNCTION open_to_all() RETURNS int LANGUAGE sql AS 'SELECT 1'`);
@@ -97,13 +110,30 @@ describe.each(builds)("what a resource allows, PostgreSQL %s", (_, options) => {
     expect(hardened.some((right) => right.startsWith("CONNECT"))).toBe(false);
   });
 
+  test("grants come into a database that is closed to PUBLIC", async () => {
+    await using database = await startScopeDatabase(options);
+    await database.sql(
+      "REVOKE CONNECT ON DATABASE billing FROM PUBLIC; GRANT CONNECT ON DATABASE billing TO provisioner",
+    );
+    const closed = await refusal(database.provisioner.prepare());
+    expect(closed.code).toBe("resource.rights");
+    await database.sql(adviceOf(closed));
+    await database.provisioner.prepare();
+    await activate(database, readScope, "sp_grant_closed");
+    const client = await logIn(database, "sp_grant_closed");
+    expect((await client.query("SELECT * FROM invoices")).rows).toHaveLength(3);
+    await client.end();
+  });
+
   test("what PUBLIC may read elsewhere is not shown to a grant", async () => {
     await using database = await startScopeDatabase(options);
     await database.sql("GRANT SELECT ON secret_plans TO PUBLIC");
     await database.provisioner.prepare();
     await activate(database, readScope, "sp_grant_public");
     const client = await logIn(database, "sp_grant_public");
-    const { rows } = await client.query("SELECT table_name FROM sallyport_shadow.tables WHERE table_schema = 'public' ORDER BY 1");
+    const { rows } = await client.query(
+      "SELECT table_name FROM sallyport_shadow.tables WHERE table_schema = 'public' ORDER BY 1",
+    );
     expect(rows).toEqual([{ table_name: "customers" }, { table_name: "invoices" }]);
     await client.end();
   });

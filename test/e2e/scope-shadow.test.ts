@@ -70,7 +70,8 @@ describe.each(builds)("shadow catalogs of PostgreSQL %s", (major, options) => {
   });
 
   test("show granted tables under their own names as base tables of their own schema", async () => {
-    const tables = "SELECT table_name || ' ' || table_type FROM sallyport_shadow.tables WHERE table_schema = 'public' ORDER BY 1";
+    const tables =
+      "SELECT table_name || ' ' || table_type FROM sallyport_shadow.tables WHERE table_schema = 'public' ORDER BY 1";
     expect(await column(tables)).toEqual(["customers BASE TABLE", "invoices BASE TABLE"]);
     expect(await column("SELECT schema_name FROM sallyport_shadow.schemata ORDER BY 1")).toEqual([
       "information_schema",
@@ -78,7 +79,9 @@ describe.each(builds)("shadow catalogs of PostgreSQL %s", (major, options) => {
       "public",
     ]);
     expect(
-      await column("SELECT relname FROM sallyport_shadow.pg_class WHERE oid = 'public.customers'::regclass AND pg_table_is_visible(oid)"),
+      await column(
+        "SELECT relname FROM sallyport_shadow.pg_class WHERE oid = 'public.customers'::regclass AND pg_table_is_visible(oid)",
+      ),
     ).toEqual(["customers"]);
   });
 
@@ -89,14 +92,16 @@ describe.each(builds)("shadow catalogs of PostgreSQL %s", (major, options) => {
     expect(await column(attributes, part)).toEqual(["email", "tier", "email"]);
     const index = "SELECT indexrelid::regclass::text FROM sallyport_shadow.pg_index WHERE indrelid >= 16384";
     expect(await column(index, part)).toEqual(["customers_email_key"]);
-    expect(await column("SELECT relnatts FROM sallyport_shadow.pg_class WHERE relname = 'customers'", part)).toEqual([8]);
+    expect(await column("SELECT relnatts FROM sallyport_shadow.pg_class WHERE relname = 'customers'", part)).toEqual([
+      8,
+    ]);
     const constraints = `SELECT conname FROM sallyport_shadow.pg_constraint WHERE conrelid >= 16384 AND contype <> 'n' ORDER BY 1`;
     expect(await column(constraints, part)).toEqual(["customers_email_key", "customers_tier_check"]);
     expect(await column(constraints)).toContain("invoices_customer_id_fkey");
-    expect(await column("SELECT column_name FROM sallyport_shadow.key_column_usage WHERE table_schema = 'public'", part)).toEqual(["email"]);
     expect(
-      await column(`SELECT adnum FROM sallyport_shadow.pg_attrdef ORDER BY 1`, part),
-    ).toEqual([8]);
+      await column("SELECT column_name FROM sallyport_shadow.key_column_usage WHERE table_schema = 'public'", part),
+    ).toEqual(["email"]);
+    expect(await column(`SELECT adnum FROM sallyport_shadow.pg_attrdef ORDER BY 1`, part)).toEqual([8]);
     const notNull = `SELECT count(*)::int FROM sallyport_shadow.table_constraints WHERE table_schema = 'public' AND constraint_name LIKE '%not_null'`;
     expect(await column(notNull, part)).toEqual([2]);
   });
@@ -125,7 +130,10 @@ describe.each(builds)("shadow catalogs of PostgreSQL %s", (major, options) => {
   });
 
   test("let no condition see a row that they hide", async () => {
-    for (const relation of ["pg_class WHERE 1 / (relname <> 'secret_plans')::int = 1", "tables WHERE 1 / (table_name <> 'secret_plans')::int = 1"]) {
+    for (const relation of [
+      "pg_class WHERE 1 / (relname <> 'secret_plans')::int = 1",
+      "tables WHERE 1 / (table_name <> 'secret_plans')::int = 1",
+    ]) {
       expect(await failureOf(client, `SELECT * FROM sallyport_shadow.${relation}`)).toBeNull();
     }
   });
@@ -144,7 +152,9 @@ describe.each(builds)("shadow catalogs of PostgreSQL %s", (major, options) => {
   });
 
   test("show nothing to a login that is no grant", async () => {
-    const rows = await database.sql("SELECT count(*)::int AS n FROM sallyport_shadow.tables WHERE table_schema = 'public'");
+    const rows = await database.sql(
+      "SELECT count(*)::int AS n FROM sallyport_shadow.tables WHERE table_schema = 'public'",
+    );
     expect(rows).toEqual([{ n: 0 }]);
   });
 
@@ -155,6 +165,8 @@ describe.each(builds)("shadow catalogs of PostgreSQL %s", (major, options) => {
     await database.sql("DROP VIEW sallyport_shadow.tables; COMMENT ON SCHEMA sallyport_shadow IS 'an older version'");
     await database.restart().prepare();
     expect(database.journal.at(-1)).toMatchObject({ action: "catalog", result: { status: "ok" } });
-    expect(await column("SELECT count(*)::int FROM sallyport_shadow.tables WHERE table_schema = 'public'")).toEqual([2]);
+    expect(await column("SELECT count(*)::int FROM sallyport_shadow.tables WHERE table_schema = 'public'")).toEqual([
+      2,
+    ]);
   });
 });

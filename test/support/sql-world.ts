@@ -1,5 +1,6 @@
 /** A database with everything that the gate must tell apart, for tests against a real PostgreSQL, and a scope over it. */
 import type { CompiledScope, MaskedColumn, ScopedRelation } from "#domain/scope.ts";
+import { type Catalog, findRelation } from "#sql/catalog.ts";
 import { shadowedCatalogRelations } from "#sql/shadowed.ts";
 
 /** DDL of the test's database: granted and hidden tables, columns with labels, and traps. */
@@ -105,12 +106,16 @@ const write_ = "sallyport_write_public";
  * The database's side of `sqlWorldScope`: views that hold masked values, column rights on open columns, and stand-ins for the
  * shadow catalogs (whole, since these tests look at what the gate does and not at what the shadows hide).
  */
-export function sqlWorldScopeDdl(serverMajor: number): string {
+export function sqlWorldScopeDdl(catalog: Catalog): string {
   const shadows = shadowedCatalogRelations
-    .filter((shadow) => shadow.since <= serverMajor)
+    .filter((shadow) => shadow.since * 10_000 <= catalog.serverVersion)
     .map(({ schema, name, tableoid }) => {
-      const columns = tableoid ? "x.tableoid, x.*" : "x.*";
-      return `CREATE VIEW sallyport_shadow."${name}" AS SELECT ${columns} FROM ${schema}."${name}" x;`;
+      // No view can have a column of type anyarray, and none has system columns.
+      const columns = (findRelation(catalog, schema, name)?.columns ?? []).map((column) =>
+        column.typeName === "anyarray" ? `NULL::text AS "${column.name}"` : `x."${column.name}"`,
+      );
+      const all = tableoid ? [...columns, "x.tableoid"] : columns;
+      return `CREATE VIEW sallyport_shadow."${name}" AS SELECT ${all.join(", ")} FROM ${schema}."${name}" x;`;
     });
   return `
     CREATE SCHEMA ${view_}; CREATE SCHEMA ${write_}; CREATE SCHEMA sallyport_shadow;

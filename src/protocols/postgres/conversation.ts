@@ -261,7 +261,12 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
           startedUs,
         }));
         const { statements, plans } = unit;
-        this.#ask({ kind: "query", progresses, statements, plans, current: 0, rows: 0, bytes: 0, failed: false });
+        if (unit.named !== null && unit.named.prepared !== null) {
+          unit.named.prepared.pass = first;
+        }
+        const change = unit.named?.change() ?? null;
+        const counts = { current: 0, rows: 0, bytes: 0, failed: false };
+        this.#ask({ kind: "query", progresses, statements, plans, change, ...counts });
         this.#intake.forwardedCycle();
         return;
       }

@@ -186,6 +186,7 @@ export class Exchange {
 
   #concludeAborted(item: Item): void {
     if (item.kind === "query") {
+      item.change?.undo();
       for (const progress of item.progresses.slice(item.current)) {
         this.#answers.conclude(progress, "may-have-run", item.rows, item.bytes);
       }
@@ -407,7 +408,7 @@ export class Exchange {
     }
     // Newest first, so that a name changed twice gets back what it meant before both.
     for (const item of skipped.toReversed()) {
-      if (item.kind === "parse" || item.kind === "bind" || item.kind === "close") {
+      if (item.kind === "parse" || item.kind === "bind" || item.kind === "close" || item.kind === "query") {
         item.change?.undo();
       }
     }
@@ -437,6 +438,13 @@ export class Exchange {
       throw new InvariantError("the resource is ready before it has answered every statement");
     }
     this.#skipping = false;
+    if (item.kind === "query" && item.change !== null) {
+      if (item.failed) {
+        item.change.undo();
+      } else {
+        item.change.settle();
+      }
+    }
     this.#items.pop();
     this.#status = decodeReadyForQuery(frame.body);
     let end: TransactionEnd | null = null;

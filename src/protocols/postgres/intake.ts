@@ -3,16 +3,30 @@ import type { IdSource } from "#domain/ids.ts";
 import { limits } from "#domain/limits.ts";
 import type { Arrival, UnitRefusal } from "#protocols/driver.ts";
 import type { MaskPlan } from "#mask/masker.ts";
-import type { Refusal, StatementAnalysis } from "#sql/analysis.ts";
+import type { StatementAnalysis } from "#sql/analysis.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Frame, FrameReader } from "./frames.ts";
-import { decodeBind, decodeExecute, decodeFrontend, decodeParse, decodeQuery } from "./messages-frontend.ts";
+import { decodeBind, decodeExecute, decodeFrontend, decodeParse } from "./messages-frontend.ts";
 import type { BindMessage, ParseMessage } from "./messages-frontend.ts";
-import { encodeParse, encodeQuery } from "./messages-encode.ts";
+import {
+  alreadyPrepared,
+  namedSimple,
+  noFastPath,
+  noPortal,
+  notNow,
+  notPrepared,
+  oneStatement,
+  over,
+  tooManyPortals,
+  tooManyStatements,
+  unitRefusal,
+} from "./intake-words.ts";
+import { encodeParse } from "./messages-encode.ts";
 import { frontendTypes } from "./messages-types.ts";
 import type { Item } from "./items.ts";
-import { Names } from "./names.ts";
 import type { NameChange } from "./names.ts";
+import { QueryIntake } from "./query-intake.ts";
+import { SessionNames } from "./session-names.ts";
 import { bindPayload, commandFacts, maskPlan, refusal, refusalOfFailure, refusedUnit, spliced } from "./units.ts";
 import type { Analyze, Portal, PostgresUnit, Prepared, StatementContext } from "./units.ts";
 
@@ -38,15 +52,15 @@ const emptyPlan: MaskPlan = { columns: null, outputs: [], touchesMasked: false }
 
 export class Intake {
   readonly #parts: IntakeParts;
-  readonly #statements = new Names<Prepared>();
-  readonly #portals = new Names<Portal>();
-  /** Counts Syncs and Queries: changes of names within one group need not wait for one another. */
-  #group = 0;
+  readonly #names: SessionNames;
+  readonly #queries: QueryIntake;
   #skipToSync = false;
   #terminated = false;
 
   constructor(parts: IntakeParts) {
     this.#parts = parts;
+    this.#names = new SessionNames(parts);
+    this.#queries = new QueryIntake(parts, this.#names);
   }
 
   /** The client said Terminate. */
@@ -65,15 +79,15 @@ export class Intake {
 
   /** A Sync or a Query went upstream: a new group begins. */
   forwardedCycle(): void {
-    this.#group++;
+    this.#names.group++;
   }
 
   defineStatement(name: string, statement: Prepared): NameChange {
-    return this.#statements.change(name, statement, this.#group);
+    return this.#names.statements.change(name, statement, this.#names.group);
   }
 
   definePortal(name: string, portal: Portal): NameChange {
-    return this.#portals.change(name, portal, this.#group);
+    return this.#names.portals.change(name, portal, this.#names.group);
   }
 
   /** Reads what has been pushed. @throws SallyportError when the client breaks the protocol. */
@@ -96,7 +110,7 @@ export class Intake {
     }
     switch (frame.type) {
       case frontendTypes.query:
-        yield { kind: "unit", unit: this.#query(frame) };
+        yield* this.#queries.arrivals(frame);
         return;
       case frontendTypes.parse:
         yield* this.#parse(frame);
@@ -136,37 +150,6 @@ export class Intake {
     }
   }
 
-  #query(frame: Frame): PostgresUnit {
-    let message;
-    try {
-      message = decodeQuery(frame.body);
-    } catch (error) {
-      return refusedUnit("simple", refusalOfFailure(error));
-    }
-    const result = this.#parts.analyze(message.text, this.#parts.context());
-    if (result.refused) {
-      return refusedUnit("simple", unitRefusal(result, { statement: message.text }), result.statements);
-    }
-    const { statements } = result;
-    const setting = statements.find((statement) => statement.boundSettings.length > 0);
-    if (setting !== undefined) {
-      return refusedUnit("simple", refusal("grant.no-session-setting", ...settingNeedsBind));
-    }
-    const rewritten = spliced(message.textBytes, statements);
-    const commands = commandFacts(statements, message.text, rewritten?.toString("utf8") ?? null, this.#parts.ids);
-    return {
-      message: "query",
-      stage: "run",
-      prepared: null,
-      commands,
-      size: commands.length,
-      refusal: null,
-      plans: statements.map((statement) => maskPlan(statement)),
-      statements,
-      bytes: rewritten === null ? frame.bytes : encodeQuery(rewritten),
-    };
-  }
-
   *#parse(frame: Frame): Generator<Arrival<PostgresUnit, PostgresControl>> {
     let message: ParseMessage;
     try {
@@ -175,12 +158,12 @@ export class Intake {
       yield this.#refused("extended", refusalOfFailure(error));
       return;
     }
-    yield* this.#settle(this.#statements, message.statement);
-    if (message.statement !== "" && this.#statements.get(message.statement) !== undefined) {
+    yield* this.#names.settle(this.#names.statements, message.statement);
+    if (message.statement !== "" && this.#names.statements.get(message.statement) !== undefined) {
       yield this.#refused("extended", refusal("statement.already-prepared", ...alreadyPrepared));
       return;
     }
-    if (this.#statements.size >= limits.preparedStatementsMax) {
+    if (this.#names.statements.size >= limits.preparedStatementsMax) {
       yield this.#refused("extended", refusal("limit.exceeded", ...tooManyStatements));
       return;
     }
@@ -200,6 +183,10 @@ export class Intake {
         { ...refusal("statement.syntax", ...oneStatement), payload: { statement: message.text } },
         result.statements.length,
       );
+    }
+    if (statement.named !== null) {
+      const why = { ...refusal("statement.unsupported", ...namedSimple), payload: { statement: message.text } };
+      return refusedUnit("extended", why);
     }
     const rewritten = spliced(message.textBytes, [statement]);
     const prepared: Prepared = {
@@ -236,20 +223,20 @@ export class Intake {
       yield this.#refused("extended", refusalOfFailure(error));
       return;
     }
-    yield* this.#settle(this.#statements, message.statement);
-    yield* this.#settle(this.#portals, message.portal);
-    const prepared = this.#statements.get(message.statement);
+    yield* this.#names.settle(this.#names.statements, message.statement);
+    yield* this.#names.settle(this.#names.portals, message.portal);
+    const prepared = this.#names.statements.get(message.statement);
     if (prepared === undefined) {
       yield this.#refused("extended", refusal("statement.not-prepared", ...notPrepared));
       return;
     }
     const values = bindPayload(message);
-    const problem = this.#stillMeans(prepared) ?? this.#boundSettings(prepared.statement, message);
+    const problem = this.#names.stillMeans(prepared) ?? this.#boundSettings(prepared.statement, message);
     if (problem !== null) {
       yield this.#refused("extended", { ...problem, payload: { statement: prepared.text, values } });
       return;
     }
-    if (this.#portals.size >= limits.portalsMax) {
+    if (this.#names.portals.size >= limits.portalsMax) {
       yield this.#refused("extended", refusal("limit.exceeded", ...tooManyPortals));
       return;
     }
@@ -278,14 +265,14 @@ export class Intake {
 
   *#execute(frame: Frame): Generator<Arrival<PostgresUnit, PostgresControl>> {
     const message = decodeExecute(frame.body);
-    yield* this.#settle(this.#portals, message.portal);
-    const portal = this.#portals.get(message.portal);
+    yield* this.#names.settle(this.#names.portals, message.portal);
+    const portal = this.#names.portals.get(message.portal);
     const pass = portal?.pass ?? null;
     if (portal === undefined || pass === null) {
       yield this.#refused("extended", refusal("statement.no-portal", ...noPortal));
       return;
     }
-    const problem = this.#stillMeans(portal.prepared);
+    const problem = this.#names.stillMeans(portal.prepared);
     if (problem !== null) {
       yield this.#refused("extended", { ...problem, payload: { statement: portal.prepared.text } });
       return;
@@ -312,55 +299,24 @@ export class Intake {
       yield this.#refused("extended", refusal("grant.revoked", ...over));
       return;
     }
-    const names = message.target === "statement" ? this.#statements : this.#portals;
-    yield* this.#settle(names, message.name);
+    const names = message.target === "statement" ? this.#names.statements : this.#names.portals;
+    yield* this.#names.settle(names, message.name);
     if (message.kind === "close") {
       const change =
         message.target === "statement"
-          ? this.#statements.change(message.name, undefined, this.#group)
-          : this.#portals.change(message.name, undefined, this.#group);
+          ? this.#names.statements.change(message.name, undefined, this.#names.group)
+          : this.#names.portals.change(message.name, undefined, this.#names.group);
       yield { kind: "control", control: { kind: "other", bytes: frame.bytes, item: { kind: "close", change } } };
       return;
     }
     const plan =
       (message.target === "statement"
-        ? this.#statements.get(message.name)?.plan
-        : this.#portals.get(message.name)?.plan) ?? emptyPlan;
+        ? this.#names.statements.get(message.name)?.plan
+        : this.#names.portals.get(message.name)?.plan) ?? emptyPlan;
     yield {
       kind: "control",
       control: { kind: "other", bytes: frame.bytes, item: { kind: "describe", plan, rewritten: false } },
     };
-  }
-
-  /** Asks the relay to wait when an earlier group may still change what `name` means upstream. */
-  *#settle(
-    names: { isSettled(name: string, group: number): boolean },
-    name: string,
-  ): Generator<Arrival<PostgresUnit, PostgresControl>> {
-    const group = this.#group;
-    if (!names.isSettled(name, group)) {
-      yield { kind: "control", control: { kind: "settle", isSettled: () => names.isSettled(name, group) } };
-    }
-  }
-
-  /**
-   * What was decided is checked again at every run: the meaning of a statement is bound late, and the catalog may have changed.
-   * Null when the statement still means the same.
-   */
-  #stillMeans(prepared: Prepared): UnitRefusal | null {
-    const context = this.#parts.context();
-    if (context.catalog.version === prepared.catalogVersion) {
-      return null;
-    }
-    const again = this.#parts.analyze(prepared.text, context);
-    if (again.refused) {
-      return unitRefusal(again, {});
-    }
-    if (JSON.stringify(again.statements) !== JSON.stringify([prepared.statement])) {
-      return refusal("statement.changed", ...changed);
-    }
-    prepared.catalogVersion = context.catalog.version;
-    return null;
   }
 
   /** `set_config($1, …)`: the name arrives only now. */
@@ -383,36 +339,3 @@ export class Intake {
     return { kind: "unit", unit: refusedUnit(cycle, why) };
   }
 }
-
-function unitRefusal(result: Refusal, payload: { readonly [name: string]: string }): UnitRefusal {
-  const { code, reason, nextStep, effects, statement } = result;
-  return { code, reason, nextStep, effects, ordinal: statement, payload };
-}
-
-type Words = readonly [reason: string, nextStep: string];
-const noFastPath: Words = [
-  "function calls by object id (the fast path) are not supported",
-  "Call the function in SQL.",
-];
-const notNow: Words = [
-  "this message has no place here",
-  "Send Query, Parse, Bind, Describe, Execute, Close, Flush or Sync.",
-];
-const alreadyPrepared: Words = ["a prepared statement of this name exists", "Close it first, or use another name."];
-const notPrepared: Words = ["no prepared statement of this name exists", "Parse it first."];
-const noPortal: Words = ["no portal of this name exists", "Bind it first."];
-const tooManyStatements: Words = [
-  `a session may hold ${limits.preparedStatementsMax} prepared statements`,
-  "Close those that are no longer needed.",
-];
-const tooManyPortals: Words = [
-  `a session may hold ${limits.portalsMax} portals`,
-  "Close those that are no longer needed.",
-];
-const oneStatement: Words = ["a prepared statement holds one command", "Send each statement by itself."];
-const settingNeedsBind: Words = [
-  "set_config needs the setting's name in the statement",
-  "Name the setting as a literal.",
-];
-const changed: Words = ["the database's schema changed since this was prepared", "Prepare the statement again."];
-const over: Words = ["the grant has ended", "Ask for a new grant."];

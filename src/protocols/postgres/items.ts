@@ -13,6 +13,8 @@ export type Item =
       readonly progresses: readonly Progress[];
       readonly statements: readonly StatementAnalysis[];
       readonly plans: readonly MaskPlan[];
+      /** What a PREPARE or DEALLOCATE in it does to a name. */
+      readonly change: NameChange | null;
       /** Which statement is being answered, from 0. */
       current: number;
       rows: number;

@@ -40,6 +40,28 @@ export class Names<T> {
     };
   }
 
+  /** Removes every name. */
+  clear(group: number): NameChange {
+    const changes = [...this.#values.keys()].map((name) => this.change(name, undefined, group));
+    return {
+      settle: () => {
+        for (const change of changes) {
+          change.settle();
+        }
+      },
+      undo: () => {
+        for (const change of changes) {
+          change.undo();
+        }
+      },
+    };
+  }
+
+  /** Whether what every name means is certain for a message of `group`. */
+  areSettled(group: number): boolean {
+    return [...this.#unsettled.values()].every((unsettled) => unsettled.group === group);
+  }
+
   /** Whether what `name` means is certain for a message of `group`. */
   isSettled(name: string, group: number): boolean {
     const unsettled = this.#unsettled.get(name);

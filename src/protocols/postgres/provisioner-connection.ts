@@ -57,6 +57,7 @@ export class ResourceConnections {
       database,
       max: limits.provisionConnectionsMax,
       connectionTimeoutMillis: limits.upstreamConnectMs,
+      idleTimeoutMillis: limits.provisionIdleMs,
       application_name: "sallyport",
       options: sessionSettings.map(([name, value]) => `-c ${name}=${value}`).join(" "),
       allowExitOnIdle: true,
@@ -159,10 +160,15 @@ export class ResourceConnections {
       );
     }
     if (error.code === "2BP01") {
-      return new SallyportError("resource.rights", "upstream", `the resource ${this.#resource} refused: ${error.message}`, {
-        cause: error,
-        nextStep: `As a superuser run DROP OWNED BY for that role, here and in every database named in: ${error.detail ?? ""}`,
-      });
+      return new SallyportError(
+        "resource.rights",
+        "upstream",
+        `the resource ${this.#resource} refused: ${error.message}`,
+        {
+          cause: error,
+          nextStep: `As a superuser run DROP OWNED BY for that role, here and in every database named in: ${error.detail ?? ""}`,
+        },
+      );
     }
     return new SallyportError(
       "resource.failed",

@@ -5,7 +5,7 @@ import { limits } from "#domain/limits.ts";
 import { quoteIdentifier } from "#sql/identifier.ts";
 import type { PoolClient } from "pg";
 import { delay } from "./provisioner-connection.ts";
-import type { Server } from "./provisioner-connection.ts";
+import type { ResourceConnections, Server } from "./provisioner-connection.ts";
 import { grantMembership, quoteLiteral } from "./scope-sql.ts";
 import { readRole } from "./scope-sql-state.ts";
 import { scopeLockSql } from "./shadow-catalogs.ts";
@@ -114,10 +114,17 @@ const endSessionsSql = `
  * Ends every session of a role that can no longer log in, and waits until they are gone: true when they are. A login that was
  * checked before the role was closed shows up a moment later, so only a second empty look counts.
  */
-export async function endSessions(client: PoolClient, oid: number, nowMs: () => number): Promise<boolean> {
+export async function endSessions(
+  connections: ResourceConnections,
+  oid: number,
+  nowMs: () => number,
+): Promise<boolean> {
   const deadlineMs = nowMs() + limits.sessionEndMs;
-  for (let waitMs = 1, empty = 0; ;) {
-    const { rows } = await client.query(endSessionsSql, [oid]);
+  let waitMs = 1;
+  let empty = 0;
+  for (;;) {
+    // A connection for each look: a session that does not end must not keep one from the next grant.
+    const { rows } = await connections.use((client) => client.query(endSessionsSql, [oid]));
     empty = rows.length === 0 ? empty + 1 : 0;
     if (empty === 2) {
       return true;

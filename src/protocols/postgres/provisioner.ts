@@ -215,15 +215,25 @@ class PostgresProvisioner implements Provisioner {
     drop: readonly string[],
   ): Promise<boolean> {
     if (oid !== null) {
-      await this.#connections.change((client) => runAll(client, close));
-      const ended = await this.#connections.use((client) => endSessions(client, oid, this.#options.clock.nowMs));
-      if (!ended) {
+      await this.#changeUnlessGone(close);
+      if (!(await endSessions(this.#connections, oid, this.#options.clock.nowMs))) {
         // It can neither log in nor read anything any more; the next sweep finds it and drops it.
         return false;
       }
-      await this.#connections.change((client) => runAll(client, drop));
+      await this.#changeUnlessGone(drop);
     }
     return this.#connections.use((client) => isRoleGone(client, role, oid ?? 0));
+  }
+
+  /** Another drop of the same role may have been faster; the look that follows tells whether it is gone. */
+  async #changeUnlessGone(statements: readonly string[]): Promise<void> {
+    try {
+      await this.#connections.change((client) => runAll(client, statements));
+    } catch (error) {
+      if (sqlStateOf(error) !== undefinedObject) {
+        throw error;
+      }
+    }
   }
 
   async dropScope(scope: { readonly hash: string; readonly role: string }): Promise<boolean> {
@@ -293,6 +303,7 @@ class PostgresProvisioner implements Provisioner {
       if (statements.length > 0) {
         await begin(statements);
         await runAll(client, statements);
+        requireNothingLeft(server, await catalogStatements(client, server));
       }
     });
   }
@@ -361,13 +372,31 @@ async function runAll(client: PoolClient, statements: readonly string[]): Promis
  */
 function requireWhole(role: string, state: ScopeState): void {
   if (state.surplus.length > 0) {
-    throw new SallyportError("resource.rights", "upstream", `${role} was given more than its scope: ${state.surplus.join(", ")}`, {
-      nextStep: `Take these rights away from it again, or as a superuser run: DROP OWNED BY ${quoteIdentifier(role)};`,
-    });
+    throw new SallyportError(
+      "resource.rights",
+      "upstream",
+      `${role} was given more than its scope: ${state.surplus.join(", ")}`,
+      {
+        nextStep: `Take these rights away from it again, or as a superuser run: DROP OWNED BY ${quoteIdentifier(role)};`,
+      },
+    );
   }
   if (!state.whole) {
     throw new SallyportError("resource.rights", "upstream", `${state.missing} rights of ${role} were not given`, {
       nextStep: "Check with `sallyport doctor` what the provisioner's login may pass on.",
+    });
+  }
+}
+
+/**
+ * The one thing that does not fail by itself when the login may not do it: to let grant roles into a database closed to PUBLIC.
+ * @throws SallyportError `resource.rights`.
+ */
+function requireNothingLeft(server: Server, statements: readonly string[]): void {
+  if (statements.length > 0) {
+    const [database, login] = [quoteIdentifier(server.database), quoteIdentifier(server.login)];
+    throw new SallyportError("resource.rights", "upstream", `the login ${server.login} may not let grants connect`, {
+      nextStep: `As an administrator of the database run: GRANT CONNECT ON DATABASE ${database} TO ${login} WITH GRANT OPTION;`,
     });
   }
 }

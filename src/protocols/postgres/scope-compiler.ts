@@ -97,10 +97,14 @@ interface MergedGrant extends QualifiedName {
 
 /** A table may be listed more than once: `select` on all columns and `update` on one of them are two entries. */
 function mergeGrants(grants: readonly TableGrant[]): readonly MergedGrant[] {
-  const merged = new Map<string, { schema: string; name: string; columns: Map<TableVerb, "all" | Set<string>> }>();
+  const merged = new Map<string, QualifiedName & { readonly columns: Map<TableVerb, "all" | Set<string>> }>();
   for (const grant of grants) {
     const identity = JSON.stringify([grant.schema, grant.table]);
-    const entry = merged.get(identity) ?? { schema: grant.schema, name: grant.table, columns: new Map() };
+    const entry = merged.get(identity) ?? {
+      schema: grant.schema,
+      name: grant.table,
+      columns: new Map<TableVerb, "all" | Set<string>>(),
+    };
     merged.set(identity, entry);
     for (const verb of grant.verbs) {
       const before = entry.columns.get(verb);

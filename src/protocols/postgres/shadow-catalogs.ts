@@ -132,6 +132,8 @@ interface CatalogState {
   readonly schema_is_ours: boolean | null;
   readonly schema_comment: string | null;
   readonly lock: boolean;
+  readonly connects: boolean;
+  readonly database: string;
 }
 
 const stateSql = `
@@ -140,11 +142,16 @@ const stateSql = `
     coalesce(pg_catalog.pg_has_role(current_user, d.oid, 'MEMBER'), false) AS "readersMember",
     n.oid IS NOT NULL AS schema, n.nspowner = o.oid AS schema_is_ours,
     pg_catalog.obj_description(n.oid, 'pg_namespace') AS schema_comment,
-    EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relname = '${lockTable}') AS lock
-  FROM (VALUES (1)) AS one(row)
+    EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relname = '${lockTable}') AS lock,
+    coalesce(
+      pg_catalog.has_database_privilege(d.oid, b.oid, 'CONNECT'), pg_catalog.has_database_privilege('public', b.oid, 'CONNECT')
+    ) AS connects,
+    b.datname AS database
+  FROM pg_catalog.pg_database b
   LEFT JOIN pg_catalog.pg_roles o ON o.rolname = $1
   LEFT JOIN pg_catalog.pg_roles d ON d.rolname = $2
-  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $3`;
+  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $3
+  WHERE b.datname = current_database()`;
 
 const viewsSql = `
   SELECT c.relname AS name
@@ -170,6 +177,10 @@ export async function catalogStatements(client: PoolClient, server: ServerFacts)
   const roles = [
     ...roleStatements(server.viewOwner, viewOwnerComment, { exists: state.owner, member: state.ownerMember }, server),
     ...roleStatements(server.readers, readersComment, { exists: state.readers, member: state.readersMember }, server),
+    // On a database that is closed to PUBLIC, grant roles come in as readers.
+    ...(state.connects
+      ? []
+      : [`GRANT CONNECT ON DATABASE ${quoteIdentifier(state.database)} TO ${quoteIdentifier(server.readers)}`]),
   ];
   if (whole) {
     return roles;

@@ -8,6 +8,7 @@ import type { CommandFacts, Pass, Unit, UnitRefusal } from "#protocols/driver.ts
 import type { AnalysisResult, StatementAnalysis } from "#sql/analysis.ts";
 import type { Catalog } from "#sql/catalog.ts";
 import type { BindMessage } from "./messages-frontend.ts";
+import type { NameChange } from "./names.ts";
 
 /** A prepared statement as the gateway knows it. */
 export interface Prepared {
@@ -36,6 +37,8 @@ export type PostgresUnit = Unit &
         readonly message: "query";
         readonly plans: readonly MaskPlan[];
         readonly statements: readonly StatementAnalysis[];
+        /** PREPARE and DEALLOCATE in SQL: what happens to a name when it is forwarded. */
+        readonly named: { readonly prepared: Prepared | null; readonly change: () => NameChange } | null;
         readonly bytes: Buffer;
       }
     | { readonly message: "parse"; readonly name: string; readonly statement: Prepared; readonly bytes: Buffer }

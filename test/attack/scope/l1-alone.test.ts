@@ -3,7 +3,16 @@ import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Scope } from "#domain/grant.ts";
 import type { CompiledScope, QualifiedName } from "#domain/scope.ts";
-import { activate, builds, failureOf, logIn, masks, readScope, secrets, startScopeDatabase } from "../../support/scope-database.ts";
+import {
+  activate,
+  builds,
+  failureOf,
+  logIn,
+  masks,
+  readScope,
+  secrets,
+  startScopeDatabase,
+} from "../../support/scope-database.ts";
 import type { ScopeDatabase } from "../../support/scope-database.ts";
 
 const writeScope: Scope = {
@@ -157,9 +166,16 @@ describe.each(builds)("rights alone, PostgreSQL %s", (_, options) => {
   });
 
   test("no setting of the session changes a masked value", async () => {
-    const read = async (): Promise<string> => JSON.stringify((await reader.query(`SELECT c::text FROM ${masked} c`)).rows);
+    const read = async (): Promise<string> =>
+      JSON.stringify((await reader.query(`SELECT c::text FROM ${masked} c`)).rows);
     const before = await read();
-    for (const setting of ["TimeZone = 'Pacific/Kiritimati'", "TimeZone = 'America/Adak'", "lc_numeric = 'C'", "search_path = ''", "standard_conforming_strings = off"]) {
+    for (const setting of [
+      "TimeZone = 'Pacific/Kiritimati'",
+      "TimeZone = 'America/Adak'",
+      "lc_numeric = 'C'",
+      "search_path = ''",
+      "standard_conforming_strings = off",
+    ]) {
       await reader.query(`SET ${setting}`);
       expect(await read(), setting).toBe(before);
       await reader.query("RESET ALL");
@@ -203,8 +219,10 @@ describe.each(builds)("rights alone, PostgreSQL %s", (_, options) => {
     (view: string) => `DELETE FROM ${view} d USING ${view} o WHERE d.ssn = o.ssn`,
     (view: string) => `INSERT INTO ${view} (name, ssn) VALUES ('a', 'b') RETURNING ssn`,
     (view: string) => `INSERT INTO ${view} (name, ssn, email) VALUES ('a', 'b', 'ada.lovelace@example.org')`,
-    (view: string) => `INSERT INTO ${view} (id, name, ssn) VALUES (1, 'a', 'b') ON CONFLICT (id) DO UPDATE SET notes = excluded.ssn`,
-    (view: string) => `INSERT INTO ${view} (id, name, ssn) VALUES (1, 'a', 'b') ON CONFLICT (id) DO UPDATE SET tier = ${view}.ssn`,
+    (view: string) =>
+      `INSERT INTO ${view} (id, name, ssn) VALUES (1, 'a', 'b') ON CONFLICT (id) DO UPDATE SET notes = excluded.ssn`,
+    (view: string) =>
+      `INSERT INTO ${view} (id, name, ssn) VALUES (1, 'a', 'b') ON CONFLICT (id) DO UPDATE SET tier = ${view}.ssn`,
     (view: string) => `MERGE INTO ${view} w USING (VALUES (1)) v(id) ON w.ssn = 'x' WHEN MATCHED THEN DELETE`,
     (view: string) => `COPY (SELECT ssn FROM ${view}) TO STDOUT`,
     (view: string) => `TRUNCATE ${view}`,
@@ -226,12 +244,16 @@ describe.each(builds)("rights alone, PostgreSQL %s", (_, options) => {
 
   test("what a writer may do works, and constraints of the table hold", async () => {
     await writer.query("BEGIN");
-    const updated = await writer.query(`UPDATE ${write} SET tier = 'gold', notes = 'called' WHERE id = 3 RETURNING id, tier`);
+    const updated = await writer.query(
+      `UPDATE ${write} SET tier = 'gold', notes = 'called' WHERE id = 3 RETURNING id, tier`,
+    );
     expect(updated.rows).toEqual([{ id: 3, tier: "gold" }]);
     const seen = await writer.query(`SELECT tier, notes FROM ${writerMasked} WHERE id = 3`);
     expect(seen.rows).toEqual([{ tier: "gold", notes: "•••••" }]);
     expect((await writer.query(`DELETE FROM ${write} WHERE id = 3`)).rowCount).toBe(1);
-    const invoice = await writer.query("INSERT INTO invoices (customer_id, amount) VALUES (1, 5) RETURNING customer_id");
+    const invoice = await writer.query(
+      "INSERT INTO invoices (customer_id, amount) VALUES (1, 5) RETURNING customer_id",
+    );
     expect(invoice.rowCount).toBe(1);
     expect((await writer.query("UPDATE invoices SET amount = 6 WHERE amount = 5")).rowCount).toBe(1);
     await writer.query("ROLLBACK");
