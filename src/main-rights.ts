@@ -6,6 +6,8 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { z } from "zod";
+
 import { SallyportError } from "#domain/errors.ts";
 import { readLedger } from "#ledger/reader.ts";
 
@@ -22,6 +24,11 @@ export interface StoredRow {
   readonly id: string;
   readonly entryIndex: number;
 }
+
+const keptSchema = z.object({
+  size: z.int().nonnegative(),
+  heads: z.array(z.tuple([z.string(), z.int().nonnegative()])),
+});
 
 const fileName = "rights-heads.json";
 const outcomeMark = Buffer.from('"type":"change.outcome"');
@@ -79,20 +86,9 @@ async function readKept(file: string, size: number): Promise<RightsHeads> {
     // Missing or torn: everything is read again, which is slower and says the same.
     return nothing;
   }
-  if (typeof parsed !== "object" || parsed === null || !("size" in parsed) || !("heads" in parsed)) {
+  const kept = keptSchema.safeParse(parsed);
+  if (!kept.success || kept.data.size > size) {
     return nothing;
   }
-  const { size: seen, heads } = parsed;
-  if (typeof seen !== "number" || !Array.isArray(heads) || seen > size) {
-    return nothing;
-  }
-  const pairs: [string, number][] = [];
-  for (const pair of heads) {
-    const [id, index]: unknown[] = Array.isArray(pair) ? pair : [];
-    if (typeof id !== "string" || typeof index !== "number") {
-      return nothing;
-    }
-    pairs.push([id, index]);
-  }
-  return { size: seen, heads: new Map(pairs) };
+  return { size: kept.data.size, heads: new Map(kept.data.heads) };
 }

@@ -21,6 +21,7 @@ import { GrantBook } from "#gateway/grants.ts";
 import { listen } from "#gateway/listener.ts";
 import type { Listener } from "#gateway/listener.ts";
 import { reconcile } from "#gateway/reconcile.ts";
+import { RefusedRequests } from "#gateway/refused-requests.ts";
 import type { Declared, Reconciled } from "#gateway/reconcile.ts";
 import type { ResourceAccess } from "#protocols/driver.ts";
 import { RunBook } from "#gateway/runs.ts";
@@ -200,11 +201,12 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
     postgres: listener,
     control: config.listen.control,
   });
-  const api = await startApi(config, places.controlToken, control, log);
+  const refused = new RefusedRequests(ledger);
+  const api = await startApi(config, control, refused, log);
   const timers = startTimers({ grants, sessions, resources, onFailure });
   void ledger.failed.then(() => sessions.stop("failed", { ...cannotRecord, decision: ids("dec") }));
   log.info("the node is up", { port: listener.port });
-  const parts = { listener, api, timers, sessions, runs, grants, ledger, control, ids };
+  const parts = { listener, api, refused, timers, sessions, runs, grants, ledger, control, ids };
   return { control, ledger, drain: once(() => drain(parts)) };
 }
 
@@ -373,17 +375,18 @@ async function applyGrants(grants: GrantBook, store: Store, reconciled: Reconcil
 
 async function startApi(
   config: Config,
-  tokenFile: string,
   control: NodeControlPlane,
+  refusedRequests: RefusedRequests,
   log: Log,
 ): Promise<ControlServer> {
-  const token = await loadControlToken(tokenFile);
+  const token = await loadControlToken(nodePlaces(config.directory).controlToken);
   return startControlServer({
     control,
     host: config.listen.control.host,
     port: config.listen.control.port,
     token: token.reveal(),
     onRefused: (refused) => {
+      refusedRequests.add(refused.code);
       log.warn("a control request was refused", { code: refused.code, request: refused.requestId });
     },
     onInternalError: (error, requestId) => {
@@ -433,6 +436,7 @@ function startTimers(parts: TimerParts): { stop(): void } {
 interface DrainParts {
   readonly listener: Listener;
   readonly api: ControlServer;
+  readonly refused: RefusedRequests;
   readonly timers: { stop(): void };
   readonly sessions: SessionBook;
   readonly runs: RunBook;
@@ -443,7 +447,7 @@ interface DrainParts {
 }
 
 async function drain(parts: DrainParts): Promise<void> {
-  const { listener, api, timers, sessions, runs, grants, ledger, control, ids } = parts;
+  const { listener, api, refused, timers, sessions, runs, grants, ledger, control, ids } = parts;
   timers.stop();
   const closed = listener.close();
   for (const run of runs.ids()) {
@@ -456,6 +460,7 @@ async function drain(parts: DrainParts): Promise<void> {
     decision: ids("dec"),
   });
   await Promise.all([closed, api.close()]);
+  await refused.flush();
   await grants.close();
   await ledger.record({ entry: { type: "node.stopped", reason: "stopped" } }, null).catch(() => null);
 }

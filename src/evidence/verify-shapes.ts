@@ -150,6 +150,10 @@ const shapes: {
     grant: orNull(isString),
     protocol: isString,
   },
+  "control.refused": {
+    code: isString,
+    count: isCount,
+  },
   "session.closed": {
     session: isSession,
     how: isString,

@@ -141,6 +141,12 @@ export type EntryDraft =
       readonly bytes: number;
     }
   | {
+      /** Requests to the control endpoint that were turned away, counted over at most a second. */
+      readonly type: "control.refused";
+      readonly code: string;
+      readonly count: number;
+    }
+  | {
       readonly type: "command.prepared";
       readonly session: EntrySession;
       readonly command: CommandId;

@@ -339,6 +339,21 @@ describe("prepared statements in SQL", () => {
   });
 });
 
+describe("the control endpoint", () => {
+  test("a request without the token is turned away and recorded", async () => {
+    const { control } = await gateway.control.status();
+    const answer = await fetch(`http://${control.host}:${control.port}/v1/status`, {
+      headers: { authorization: "Bearer guessed" },
+    });
+    expect(answer.status).toBe(401);
+    await new Promise((resolve) => setTimeout(resolve, 1300));
+    const entries = await gateway.entries();
+    expect(entries.map(({ entry }) => entry)).toContainEqual(
+      expect.objectContaining({ type: "control.refused", code: "request.token", count: 1 }),
+    );
+  });
+});
+
 describe("the record", () => {
   test("of everything above verifies offline with the key from outside", async () => {
     const status = await gateway.control.status();

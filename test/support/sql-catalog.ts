@@ -89,7 +89,7 @@ const functionList = `
   overlay(text, text, int4) → text; replace(text, text, text) → text; concat(any variadic) → text stable; chr(int4) → text; ascii(text) → int4
   encode(bytea, text) → text; convert_to(text, name) → bytea stable; left(text, int4) → text; split_part(text, text, int4) → text
   row_to_json(record) → json stable; to_json(anyelement) → json stable; to_jsonb(anyelement) → jsonb stable
-  jsonb_build_object(any variadic) → jsonb stable; json_build_object(any variadic) → json stable; xmlcomment(text) → xml
+  jsonb_build_object(any variadic) → jsonb stable; json_build_object(any variadic) → json stable; json_build_array(any variadic) → json stable; xmlcomment(text) → xml
   json_each(json) → record set | key text, value json; json_each_text(json) → record set | key text, value text
   json_to_recordset(json) → record set stable; json_array_elements(json) → json set | value json; jsonb_object_keys(jsonb) → text set
   unnest(anyarray) → anyelement set; generate_series(int4, int4) → int4 set; generate_subscripts(anyarray, int4) → int4 set

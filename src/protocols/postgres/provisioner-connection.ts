@@ -35,6 +35,8 @@ const sessionSettings: readonly (readonly [string, string])[] = [
   ["search_path", '""'],
   ["lock_timeout", String(limits.provisionLockMs)],
   ["statement_timeout", String(limits.provisionStatementMs)],
+  // The ledger is written inside a change's transaction; while that takes, locks are held.
+  ["idle_in_transaction_session_timeout", String(limits.provisionStatementMs)],
   ["standard_conforming_strings", "on"],
   ["default_transaction_read_only", "off"],
   ["default_transaction_isolation", "read\\ committed"],
@@ -145,8 +147,11 @@ export class ResourceConnections {
     if (error instanceof SallyportError) {
       return error;
     }
-    if (!isDatabaseError(error) || error.code?.startsWith("57P") === true) {
+    if (isConnectionError(error)) {
       return this.#unavailable(error);
+    }
+    if (!isDatabaseError(error)) {
+      return error;
     }
     if (error.code === "42501") {
       return new SallyportError(
@@ -218,6 +223,16 @@ function databaseErrorOf(error: unknown): DatabaseError | null {
 
 function isDatabaseError(error: unknown): error is DatabaseError {
   return error instanceof DatabaseError;
+}
+
+/** The server went away or is not there: a socket's error, one of the client library's own, or class 57P (shutting down). */
+function isConnectionError(error: unknown): boolean {
+  if (isDatabaseError(error)) {
+    return error.code?.startsWith("57P") === true;
+  }
+  return (
+    error instanceof Error && ("code" in error || /^(Connection terminated|Client has encountered)/.test(error.message))
+  );
 }
 
 function errorCode(error: unknown): string {

@@ -72,19 +72,20 @@ export async function readScopeTables(
   labels: readonly ColumnLabel[],
 ): Promise<ScopeTables> {
   await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+  let picture: ScopeTables;
   try {
     const server = await client.query<{ database: string; encoding: string }>(serverSql);
     const tables = await readTables(client, names);
     const labelled = await readLabelled(client, labels);
-    return {
-      database: server.rows[0]?.database ?? "",
-      unicode: server.rows[0]?.encoding === "UTF8",
-      tables,
-      labelled,
-    };
-  } finally {
-    await client.query("ROLLBACK");
+    const unicode = server.rows[0]?.encoding === "UTF8";
+    picture = { database: server.rows[0]?.database ?? "", unicode, tables, labelled };
+  } catch (error) {
+    // On a lost connection there is nothing to end; the first error is the one to tell.
+    await client.query("ROLLBACK").catch(() => undefined);
+    throw error;
   }
+  await client.query("COMMIT");
+  return picture;
 }
 
 const serverSql = "SELECT current_database() AS database, current_setting('server_encoding') AS encoding";

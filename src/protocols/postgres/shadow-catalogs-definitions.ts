@@ -37,7 +37,7 @@ export interface HelperView {
 const ownOids = 16_384;
 
 const s = (name: string): string => `"${shadowSchema}".${name}`;
-const ownRole = `(SELECT own.oid FROM ${s("own_role")} own)`;
+const ownRole = "(SELECT pg_catalog.to_regrole(pg_catalog.quote_ident(SESSION_USER::pg_catalog.text))::pg_catalog.oid)";
 const isClass = (catalog: string): string => `'pg_catalog.${catalog}'::pg_catalog.regclass`;
 
 /**
@@ -45,19 +45,26 @@ const isClass = (catalog: string): string => `'pg_catalog.${catalog}'::pg_catalo
  * once; a correlated EXISTS would walk the marks again for every row.
  */
 export const helperViews: readonly HelperView[] = [
-  { name: "own_role", sql: "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = SESSION_USER" },
   {
     name: "granted_columns",
+    // The array is made once, and the casts leave the planner only the index by referenced role: without statistics that tell of
+    // roles, it would rather walk all marks of the database.
     sql: `
-      SELECT DISTINCT d.objid AS relation, d.objsubid::pg_catalog.int2 AS number
-      FROM ${s("own_role")} own
-      JOIN pg_catalog.pg_auth_members m ON m.member = own.oid
-      JOIN pg_catalog.pg_shdepend d ON d.refclassid = ${isClass("pg_authid")} AND d.refobjid = m.roleid
-      JOIN pg_catalog.pg_class c ON c.oid = d.objid
+      WITH marks AS MATERIALIZED (
+        SELECT d.objid AS relation, d.objsubid::pg_catalog.int2 AS number
+        FROM pg_catalog.pg_shdepend d
+        WHERE d.refclassid = ${isClass("pg_authid")}
+          AND d.refobjid = ANY (ARRAY(SELECT m.roleid FROM pg_catalog.pg_auth_members m WHERE m.member = ${ownRole}))
+          AND d.dbid::pg_catalog.int8 = (
+            SELECT b.oid::pg_catalog.int8 FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+          AND d.classid::pg_catalog.int8 = ${isClass("pg_class")}::pg_catalog.oid::pg_catalog.int8
+          AND d.objsubid > 0 AND d.deptype = 'a'
+      )
+      SELECT DISTINCT marks.relation, marks.number
+      FROM marks
+      JOIN pg_catalog.pg_class c ON c.oid = marks.relation
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE d.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
-        AND d.classid = ${isClass("pg_class")} AND d.objsubid > 0 AND d.deptype = 'a'
-        AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, '${ownSchemaPrefix}')`,
+      WHERE NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, '${ownSchemaPrefix}')`,
   },
   {
     name: "granted_relations",
