@@ -22,7 +22,7 @@ const tables: Readonly<Record<string, readonly string[]>> = {
 };
 
 const aliases = ["a", "b", "c", "d", "customers", "invoices", "parents", "x"];
-const outputNames = ["id", "ssn", "name", "email", "secret", "x", "amount", "body", "secret_note"];
+const outputNames = ["id", "ssn", "name", "secret", "secret_note", "x"];
 const depthMax = 3;
 
 /** A small generator of numbers (mulberry32), so that one number makes one statement. */
@@ -61,7 +61,7 @@ class Maker {
     const level = this.#chance(0.75) ? (levels[0] ?? []) : this.#pick(levels, []);
     const item = this.#pick(level, { name: null, columns: ["id"] });
     const column = this.#pick(item.columns, "id");
-    if (item.name === null || this.#chance(0.25)) {
+    if (item.name === null || this.#chance(0.45)) {
       return column;
     }
     return this.#chance(0.12) ? item.name : `${item.name}.${column}`;
@@ -118,7 +118,7 @@ class Maker {
   ): { readonly text: string; readonly items: readonly Item[] } {
     if (depth < depthMax && this.#chance(0.25)) {
       const lateral = this.#chance(0.5);
-      const inner = this.query(lateral ? [before, ...levels] : levels, depth + 1, common);
+      const inner = this.query(lateral || this.#chance(0.3) ? [before, ...levels] : levels, depth + 1, common);
       const alias = this.#pick(aliases, "a");
       return {
         text: `${lateral ? "lateral " : ""}(${inner.text}) as ${alias}`,

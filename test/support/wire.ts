@@ -1,6 +1,6 @@
 /** A client that speaks frames: for pipelines, lies and order, which a library would not send. */
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
+import type { Socket } from "node:net";
 
 import type { ConnectionDetails } from "#domain/control.ts";
 import type { FrameReader } from "#protocols/postgres/frames.ts";
@@ -51,7 +51,7 @@ export async function openWire(to: ConnectionDetails): Promise<Wire> {
       } else if (ended) {
         return messages;
       } else {
-        await once(socket, "frames", { signal: AbortSignal.timeout(10_000) });
+        await more(socket);
       }
     }
   };
@@ -66,6 +66,19 @@ export async function openWire(to: ConnectionDetails): Promise<Wire> {
       socket.destroy();
     },
   };
+}
+
+/** Resolves when something has come, or the connection has ended. */
+function more(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new Error("nothing came for ten seconds"));
+    }, 10_000);
+    socket.once("frames", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
 }
 
 function nextMessage(reader: FrameReader): BackendMessage | null {

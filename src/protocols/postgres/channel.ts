@@ -13,6 +13,7 @@ export class Channel {
   #bytes = 0;
   #ended = false;
   #wake: (() => void) | null = null;
+  #dropping = false;
   #unsent: Buffer[] = [];
   #unsentBytes = 0;
   #drain: Promise<void> | null = null;
@@ -21,6 +22,9 @@ export class Channel {
     this.#socket = socket;
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => {
+      if (this.#dropping) {
+        return;
+      }
       this.#chunks.push(chunk);
       this.#bytes += chunk.length;
       if (this.#bytes > waitingBytesMax) {
@@ -109,7 +113,10 @@ export class Channel {
     }
   }
 
-  /** Sends a last message, if any, and closes; what the other side does not take in `graceMs` is dropped. */
+  /**
+   * Sends a last message, if any, and closes: when the other side has, or after `graceMs`. What still comes is read and dropped:
+   * unread bytes would turn the close into a reset, and a reset takes the last message with it.
+   */
   async close(last: Buffer | null, graceMs: number): Promise<void> {
     const socket = this.#socket;
     this.#ended = true;
@@ -118,6 +125,9 @@ export class Channel {
     if (socket.destroyed) {
       return;
     }
+    this.#chunks = [];
+    this.#dropping = true;
+    socket.resume();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         socket.destroy();
@@ -132,12 +142,6 @@ export class Channel {
       } else {
         socket.end(last);
       }
-      // The other side may hold its half open for ever; ours is done once the bytes are out.
-      socket.once("finish", () => {
-        setTimeout(() => {
-          socket.destroy();
-        }, 20);
-      });
     });
   }
 

@@ -35,6 +35,8 @@ import {
   grantRoleSaltBytes,
   grantRoleStatements,
 } from "./provisioner-grant-role.ts";
+import { Recording } from "./provisioner-recording.ts";
+import type { JournalAction } from "./provisioner-recording.ts";
 import { checkGrantable, checkServer, checkSomethingGrantable, readPublicRights } from "./readiness.ts";
 import { compileScope, replanScope, shadowSchema } from "./scope-compiler.ts";
 import type { ScopePlan } from "./scope-compiler.ts";
@@ -66,7 +68,6 @@ export function openProvisioner(options: ProvisionerOptions): Provisioner {
   return new PostgresProvisioner(options);
 }
 
-type JournalAction = Parameters<ProvisionJournal["begin"]>[0];
 type CreateGrantRole = Parameters<Provisioner["createGrantRole"]>[0];
 
 class PostgresProvisioner implements Provisioner {
@@ -330,30 +331,6 @@ class PostgresProvisioner implements Provisioner {
     const attested = await attest(result);
     await recording.end("ok", null, attested);
     return attested;
-  }
-}
-
-/** The entries of one change: an intent when `begin` is called, its outcome when it has ended; nothing when it never began. */
-class Recording {
-  readonly #journal: ProvisionJournal;
-  readonly #action: JournalAction;
-  readonly #object: string;
-  #finish: Awaited<ReturnType<ProvisionJournal["begin"]>> | null = null;
-
-  constructor(journal: ProvisionJournal, action: JournalAction, object: string) {
-    this.#journal = journal;
-    this.#action = action;
-    this.#object = object;
-  }
-
-  async begin(statements: readonly string[]): Promise<void> {
-    this.#finish = await this.#journal.begin(this.#action, this.#object, statements);
-  }
-
-  async end(status: "ok" | "failed", sqlState: string | null, attested: boolean | null): Promise<void> {
-    const finish = this.#finish;
-    this.#finish = null;
-    await finish?.({ status, sqlState, attested });
   }
 }
 

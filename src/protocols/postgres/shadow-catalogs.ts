@@ -16,8 +16,9 @@ import type { ShadowedRelation } from "#sql/shadowed.ts";
 import { shadowSchema } from "./scope-compiler.ts";
 import { grantMembership, quoteLiteral, readersComment, viewOwnerComment } from "./scope-sql.ts";
 import type { ServerFacts } from "./scope-sql.ts";
-import { helperViews, shadowDefinitions } from "./shadow-catalogs-definitions.ts";
+import { shadowDefinitions } from "./shadow-catalogs-definitions.ts";
 import type { ShadowDefinition } from "./shadow-catalogs-definitions.ts";
+import { helperViews } from "./shadow-catalogs-helpers.ts";
 
 const lockTable = "scope_lock";
 

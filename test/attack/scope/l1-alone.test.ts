@@ -262,6 +262,23 @@ describe.each(builds)("rights alone, PostgreSQL %s", (_, options) => {
     expect(await failureOf(writer, "SELECT paid FROM invoices")).toBe("42501");
   });
 
+  test("an error names no hidden value of the row that failed", async () => {
+    const failures = await transcript(writer, [
+      `UPDATE ${write} SET tier = 'lead' WHERE id = 1`,
+      `UPDATE ${write} SET tier = NULL WHERE id = 1`,
+      `UPDATE ${write} SET notes = notes`,
+      `INSERT INTO ${write} (id, name, ssn) VALUES (1, 'a', 'b')`,
+      `INSERT INTO ${write} (name, ssn) VALUES ('a', 'b')`,
+      `DELETE FROM ${write} WHERE id = 1`,
+      "INSERT INTO invoices (customer_id, amount) VALUES (999, 1)",
+      "INSERT INTO invoices (customer_id, amount) VALUES (1, 1e9)",
+    ]);
+    expect(failures).toContain("23514");
+    expect(failures).toContain("23503");
+    expect(failures).toContain("23502");
+    expectNoSecret(failures);
+  });
+
   test("a labelled unique column cannot be written: an insert would tell whether a value is there", () => {
     expect(scope.relations.get("public.customers")?.write).toBeNull();
   });
