@@ -36,7 +36,7 @@ import { remembered } from "#protocols/postgres/analysis-cache.ts";
 import { postgresDriver } from "#protocols/postgres/driver.ts";
 import type { PostgresDriver } from "#protocols/postgres/driver.ts";
 import { openPostgresResource } from "#protocols/postgres/resource.ts";
-import { createAnalyzer, isAllowedSetting } from "#sql/analyze.ts";
+import { createAnalyzer } from "#sql/analyze.ts";
 import { startEmbeddedPostgres } from "#store/embedded-postgres.ts";
 import { openStore } from "#store/store.ts";
 import type { Store } from "#store/store.ts";
@@ -240,7 +240,6 @@ async function makeDriver(ids: IdSource, stack: AsyncDisposableStack): Promise<P
   });
   return postgresDriver({
     analyze: remembered((text, context) => analyzer.analyze(text, context)),
-    isAllowedSetting,
     ids,
     randomBytes,
     mockKey: randomBytes(32),

@@ -235,4 +235,4 @@ function isOn(value: string | null): boolean {
   return value === null || !["off", "false", "0"].includes(value.toLowerCase());
 }
 
-export { isWritableSetting as isAllowedSetting } from "./settings.ts";
+export { isAllowedSetting } from "./settings.ts";

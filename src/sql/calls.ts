@@ -9,6 +9,7 @@ import { namesOf } from "./tree.ts";
 import {
   checkNamedConstant,
   checkUnified,
+  commonType,
   isCatalogReference,
   isCoercible,
   isKnownRelation,
@@ -112,9 +113,10 @@ function matchesExactly(routine: CatalogFunction, values: readonly Value[]): boo
 }
 
 function resultType(catalog: Catalog, candidates: readonly CatalogFunction[], values: readonly Value[]): number | null {
-  const types = new Set(candidates.map((routine) => resultOf(catalog, routine, values)));
-  const [only] = types;
-  return types.size === 1 ? (only ?? null) : null;
+  return commonType(
+    candidates.map((routine) => resultOf(catalog, routine, values)),
+    catalog,
+  );
 }
 
 function resultOf(catalog: Catalog, routine: CatalogFunction, values: readonly Value[]): number | null {

@@ -7,7 +7,15 @@ import { resolveAll, resolveExpression } from "./grammar.ts";
 import { type QueryScope, touch } from "./namespace.ts";
 import { quoted, refuseColumn, refuseUnsupported } from "./refused.ts";
 import { namesOf } from "./tree.ts";
-import { checkCast, checkUnified, isCatalogReference, isNameReading, resolveType, typeOids } from "./types.ts";
+import {
+  checkCast,
+  checkUnified,
+  commonType,
+  isCatalogReference,
+  isNameReading,
+  resolveType,
+  typeOids,
+} from "./types.ts";
 import { type Value, computed, openValue } from "./value.ts";
 
 /** `x::type`. */
@@ -111,9 +119,8 @@ export function resolveCase(expression: CaseExpr, scope: QueryScope): Value {
 /** One value out of several, of the type that all share. */
 export function unified(values: readonly Value[], scope: QueryScope): Value {
   checkUnified(values, scope);
-  const types = new Set(values.map((value) => value.type).filter((type) => type !== typeOids.unknown));
-  const [only] = types;
-  const type = types.size === 1 ? (only ?? null) : types.size === 0 && values.length > 0 ? typeOids.text : null;
+  const types = values.map((value) => value.type).filter((type) => type !== typeOids.unknown);
+  const type = types.length === 0 && values.length > 0 ? typeOids.text : commonType(types, scope.state.context.catalog);
   touch(scope, computed(null, values).lineage);
   return computed(type, values);
 }

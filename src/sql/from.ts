@@ -22,7 +22,7 @@ import {
 import { quoted, refuse, refuseColumn, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { findShadowed } from "./shadowed.ts";
 import { namesOf } from "./tree.ts";
-import { typeOids } from "./types.ts";
+import { commonType, typeOids } from "./types.ts";
 import { openValue } from "./value.ts";
 
 /** One item of FROM, and what it makes visible. */
@@ -273,7 +273,7 @@ function joined(join: JoinExpr, { left, right, names, both }: JoinSides, scope: 
     touch(scope, lineage);
     return {
       name,
-      type: one.type === other.type ? one.type : null,
+      type: commonType([one.type, other.type], scope.state.context.catalog),
       lineage,
       origins: [...one.origins, ...other.origins],
     };

@@ -67,6 +67,8 @@ export interface RangeColumn {
   readonly lineage: Lineage;
   /** The relations that it is a plain column of, with its name there: two for a column that USING merged. */
   readonly origins: readonly { readonly use: Use; readonly column: string }[];
+  /** The text of an output that is an untyped literal: in a set operation the other side decides what it is read as. */
+  readonly literal?: string;
 }
 
 /** One thing in FROM, under one name. */

@@ -11,7 +11,8 @@ import { type QueryScope, type RangeColumn, childScope, lookUpColumn, touch, uni
 import { refuse, refuseUnsupported } from "./refused.ts";
 import { type TargetColumn, resolveTargets } from "./targets.ts";
 import { itemsOf } from "./tree.ts";
-import { computed, openValue } from "./value.ts";
+import { typeOids } from "./types.ts";
+import { type Value, computed, openValue } from "./value.ts";
 
 /** `Grammar.query`. */
 export function query(node: Node, scope: QueryScope): QueryResult {
@@ -178,7 +179,10 @@ function analyzeSetOperation(statement: SelectStmt, scope: QueryScope): readonly
   }
   const columns = left.map((column, i): RangeColumn => {
     const other = right[i] ?? column;
-    const asValue = (one: RangeColumn) => openValue(one.type, { lineage: one.lineage });
+    const asValue = (one: RangeColumn): Value =>
+      one.literal === undefined
+        ? openValue(one.type, { lineage: one.lineage })
+        : openValue(typeOids.unknown, { constant: one.literal });
     const { type } = unified([asValue(column), asValue(other)], scope);
     return {
       name: column.name,

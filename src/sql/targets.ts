@@ -31,7 +31,8 @@ export function resolveTargets(nodes: readonly Node[] | undefined, scope: QueryS
 function toTarget(name: string, value: Value): TargetColumn {
   // A literal that nothing gives a type is text.
   const type = value.constant === null ? value.type : 25;
-  return { name, type, lineage: value.lineage, origins: value.column?.origins ?? [] };
+  const target = { name, type, lineage: value.lineage, origins: value.column?.origins ?? [] };
+  return value.constant === null ? target : { ...target, literal: value.constant };
 }
 
 /** The outputs of `*`, `a.*`, `schema.a.*` and `(row).*`; null when it is no star. */

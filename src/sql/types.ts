@@ -233,6 +233,9 @@ export function checkNamedConstant(text: string, type: string, scope: QueryScope
   if (type === "regtype" && isBuiltinType(text, catalog)) {
     return;
   }
+  if (type === "regproc" && isBuiltinFunction(text, catalog)) {
+    return;
+  }
   if (type === "regnamespace" && isKnownSchema(text, scope)) {
     return;
   }
@@ -293,6 +296,13 @@ function isBuiltinType(text: string, catalog: Catalog): boolean {
   return schema === "pg_catalog" && found !== null;
 }
 
+function isBuiltinFunction(text: string, catalog: Catalog): boolean {
+  const names = splitName(text) ?? [];
+  const name = names.at(-1) ?? "";
+  const isPlain = names.length === 1 || (names.length === 2 && names[0] === "pg_catalog");
+  return isPlain && (catalog.functions.get(name) ?? []).some(isBuiltin);
+}
+
 /** The catalog's schemas and those of granted relations. */
 export function isKnownSchema(text: string, scope: QueryScope): boolean {
   const names = splitName(text);
@@ -321,6 +331,27 @@ export function literalOf(node: Node | undefined): string | null {
   }
   const { sval } = node.A_Const;
   return sval === undefined ? null : (sval.sval ?? "");
+}
+
+/**
+ * Whether a client may declare this type for a parameter, by OID as in Parse; 0 leaves it to PostgreSQL. A `reg…` type would read
+ * the bound text as a name.
+ */
+export function isParameterTypeAllowed(oid: number, catalog: Catalog): boolean {
+  const type = catalog.types.get(oid);
+  const element = type !== undefined && type.element !== 0 ? catalog.types.get(type.element) : type;
+  const isPlain =
+    element !== undefined && (isBuiltin(element) ? !deniedCasts.has(element.name) : element.kind === "enum");
+  return (
+    oid === 0 || (isPlain && element.kind !== "pseudo" && element.kind !== "composite" && !isNameReading(catalog, oid))
+  );
+}
+
+/** One type out of several: the same one, or the one that reads names, since that is how text next to it would be read. */
+export function commonType(types: Iterable<number | null>, catalog: Catalog): number | null {
+  const all = new Set(types);
+  const [only] = all;
+  return [...all].find((type) => isNameReading(catalog, type)) ?? (all.size === 1 ? (only ?? null) : null);
 }
 
 /** @throws StatementRefused where values of a name-reading type meet text that would be read as a name */

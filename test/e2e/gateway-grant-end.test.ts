@@ -161,7 +161,7 @@ describe("when a grant expires", () => {
     expect(await grantRoles()).toBe(0);
     const [left] = await runSql(
       gateway.database,
-      "select (select count(*) from pg_roles where rolname like 'sp\\_scope%')::int as roles, (select count(*) from pg_namespace where nspname like 'sp\\_%')::int as schemas",
+      "select (select count(*) from pg_roles where rolname like 'sp\\_scope%')::int as roles, (select count(*) from pg_namespace where nspname like 'sallyport\\_%' and nspname <> 'sallyport_shadow')::int as schemas",
     );
     expect(left).toEqual({ roles: 0, schemas: 0 });
   });

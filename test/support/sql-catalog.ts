@@ -83,7 +83,7 @@ const functionList = `
   sum(numeric) → numeric aggregate; max(text) → text aggregate; max(int4) → int4 aggregate; max(timestamptz) → timestamptz aggregate
   max(numeric) → numeric aggregate; min(text) → text aggregate; min(int4) → int4 aggregate; avg(numeric) → numeric aggregate
   array_agg(anynonarray) → anyarray aggregate; string_agg(text, text) → text aggregate; json_agg(anyelement) → json stable aggregate
-  rank() → int8 window; row_number() → int8 window; lag(anycompatible, int4, anycompatible) → anycompatible window
+  rank() → int8 window; rank(any variadic) → int8 aggregate; row_number() → int8 window; lag(anycompatible, int4, anycompatible) → anycompatible window
   lower(text) → text; lower(anyrange) → anyelement; upper(text) → text; reverse(text) → text; length(text) → int4; md5(text) → text
   substr(text, int4, int4) → text; substring(text, int4, int4) → text; btrim(text, text) → text; btrim(text) → text; position(text, text) → int4
   overlay(text, text, int4) → text; replace(text, text, text) → text; concat(any variadic) → text stable; chr(int4) → text; ascii(text) → int4

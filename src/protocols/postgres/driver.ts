@@ -21,7 +21,6 @@ import type { Analyze, PostgresUnit } from "./units.ts";
 
 export interface PostgresDriverParts {
   readonly analyze: Analyze;
-  readonly isAllowedSetting: (name: string) => boolean;
   readonly ids: IdSource;
   readonly randomBytes: (length: number) => Uint8Array;
   /** A secret of the node, for the verifiers of logins that do not exist. */
@@ -127,7 +126,6 @@ async function open(
       analyze: parts.analyze,
       context: () => ({ catalog: target.catalog(), scope: target.scope }),
       ids: parts.ids,
-      isAllowedSetting: parts.isAllowedSetting,
       nowUs: parts.nowUs,
     });
     const upstreamKey = { processId: upstream.processId, secretKey: upstream.secretKey };

@@ -25,15 +25,17 @@ import {
 } from "./messages-backend.ts";
 import type { TransactionStatus } from "./messages-backend.ts";
 import { backendTypes } from "./messages-types.ts";
-import { ItemQueue, openPlan, planOf, unexpected } from "./items.ts";
+import { ItemQueue, openPlan, planOf, statementsOf, unexpected } from "./items.ts";
 import type { Item } from "./items.ts";
 import type { PostgresReply } from "./reply.ts";
 import { TransactionBook } from "./transaction-book.ts";
+import { makesSerializable } from "./units.ts";
 import type { Portal } from "./units.ts";
 
 export class Exchange {
   readonly #items = new ItemQueue();
   #skipping = false;
+  #isSerializable = false;
   readonly #answers = new AnswerQueue();
   readonly #transactions = new TransactionBook();
   /** Portals that were bound and not executed: their intents end as skipped when the portal goes. */
@@ -45,9 +47,15 @@ export class Exchange {
     return this.#items.length + this.#answers.length;
   }
 
+  /** Whether a SERIALIZABLE transaction may be open, or about to be. */
+  get isSerializable(): boolean {
+    return this.#isSerializable;
+  }
+
   /** Returns true when there are answers to be taken now: upstream skips to the next Sync and will say nothing about this. */
   push(item: Item): boolean {
     this.#items.push(item);
+    this.#isSerializable ||= statementsOf(item).some(makesSerializable);
     if (!this.#skipping || item.kind === "sync") {
       return false;
     }
@@ -451,6 +459,8 @@ export class Exchange {
     if (this.#status === "idle") {
       this.#endPortals();
       end = this.#transactions.idle();
+      // With more under way, one of them may be the BEGIN: it stays until nothing is.
+      this.#isSerializable &&= this.#items.length > 0;
     } else {
       this.#transactions.open();
     }

@@ -46,5 +46,9 @@ export const namedSimple: Words = [
   "PREPARE, EXECUTE and DEALLOCATE are not supported as prepared statements themselves",
   "Send them as simple queries, or use the driver's prepared statements.",
 ];
+export const parameterType: Words = [
+  "a parameter of this type would be read as a name, or is of a type that is not known",
+  "Declare the parameter as text, or leave its type to the server.",
+];
 export const changed: Words = ["the database's schema changed since this was prepared", "Prepare the statement again."];
 export const over: Words = ["the grant has ended", "Ask for a new grant."];

@@ -4,6 +4,8 @@ import { limits } from "#domain/limits.ts";
 import type { Arrival, UnitRefusal } from "#protocols/driver.ts";
 import type { MaskPlan } from "#mask/masker.ts";
 import type { StatementAnalysis } from "#sql/analysis.ts";
+import { checkSetting } from "#sql/settings.ts";
+import { isParameterTypeAllowed } from "#sql/types.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Frame, FrameReader } from "./frames.ts";
 import { decodeBind, decodeExecute, decodeFrontend, decodeParse } from "./messages-frontend.ts";
@@ -17,6 +19,7 @@ import {
   notPrepared,
   oneStatement,
   over,
+  parameterType,
   tooManyPortals,
   tooManyStatements,
   unitRefusal,
@@ -27,7 +30,17 @@ import type { Item } from "./items.ts";
 import type { NameChange } from "./names.ts";
 import { QueryIntake } from "./query-intake.ts";
 import { SessionNames } from "./session-names.ts";
-import { bindPayload, commandFacts, maskPlan, refusal, refusalOfFailure, refusedUnit, spliced } from "./units.ts";
+import {
+  bindPayload,
+  commandFacts,
+  maskPlan,
+  refusal,
+  refusalOfFailure,
+  refusedUnit,
+  spliced,
+  makesSerializable,
+  textValue,
+} from "./units.ts";
 import type { Analyze, Portal, PostgresUnit, Prepared, StatementContext } from "./units.ts";
 
 /** Frames that carry no command. */
@@ -43,8 +56,6 @@ export interface IntakeParts {
   /** The catalog and scope in force now. */
   readonly context: () => StatementContext;
   readonly ids: IdSource;
-  /** Whether a setting may be set through a bound `set_config` to this value. */
-  readonly isAllowedSetting: (name: string) => boolean;
   readonly ended: () => boolean;
 }
 
@@ -188,7 +199,13 @@ export class Intake {
       const why = { ...refusal("statement.unsupported", ...namedSimple), payload: { statement: message.text } };
       return refusedUnit("extended", why);
     }
+    const undeclarable = message.parameterTypes.find((oid) => !isParameterTypeAllowed(oid, context.catalog));
+    if (undeclarable !== undefined) {
+      const why = { ...refusal("name.unsupported-form", ...parameterType), payload: { statement: message.text } };
+      return refusedUnit("extended", why);
+    }
     const rewritten = spliced(message.textBytes, [statement]);
+    const arriving = { text: message.text, rewritten: rewritten?.toString("utf8") ?? null, serializable: false };
     const prepared: Prepared = {
       text: message.text,
       statement,
@@ -200,7 +217,7 @@ export class Intake {
       message: "parse",
       stage: "prepare",
       prepared: null,
-      commands: commandFacts([statement], message.text, rewritten?.toString("utf8") ?? null, this.#parts.ids).map(
+      commands: commandFacts([statement], arriving, this.#parts.ids).map(
         // Preparing changes nothing, whatever the statement will do when it runs.
         (facts) => ({ ...facts, pure: true }),
       ),
@@ -240,7 +257,15 @@ export class Intake {
       yield this.#refused("extended", refusal("limit.exceeded", ...tooManyPortals));
       return;
     }
-    const [facts] = commandFacts([prepared.statement], prepared.text, null, this.#parts.ids);
+    const [facts] = commandFacts(
+      [prepared.statement],
+      {
+        text: prepared.text,
+        rewritten: null,
+        serializable: this.#parts.exchange.isSerializable || makesSerializable(prepared.statement),
+      },
+      this.#parts.ids,
+    );
     if (facts === undefined) {
       return;
     }
@@ -319,16 +344,16 @@ export class Intake {
     };
   }
 
-  /** `set_config($1, …)`: the name arrives only now. */
+  /** `set_config($1, $2, …)`: name and value arrive only now. A value that is not plain text is not looked into. */
   #boundSettings(statement: StatementAnalysis, message: BindMessage): UnitRefusal | null {
-    for (const { nameParameter } of statement.boundSettings) {
-      const value = message.values[nameParameter - 1];
-      const name = value === undefined || value === null ? null : value.toString("utf8");
-      if (name === null || !this.#parts.isAllowedSetting(name)) {
+    for (const { nameParameter, valueParameter } of statement.boundSettings) {
+      const name = textValue(message, nameParameter - 1);
+      const value = textValue(message, valueParameter - 1);
+      if (name === null || value === null || !checkSetting(name, value)) {
         return refusal(
           "grant.no-session-setting",
-          `a session may not change ${name === null ? "an unnamed setting" : `the setting "${name.slice(0, 63)}"`}`,
-          "Leave the setting as it is; the grant pins it.",
+          `a session may not give ${name === null ? "an unnamed setting" : `the setting "${name.slice(0, 63)}"`} this value`,
+          "Leave the setting as it is; the grant pins it. Timeouts can be lowered.",
         );
       }
     }

@@ -63,6 +63,14 @@ export function unexpected(what: string, item: Item): InvariantError {
   return new InvariantError(`the resource sent ${what} while a ${item.kind} was to be answered`);
 }
 
+/** The statements that an item runs. */
+export function statementsOf(item: Item): readonly StatementAnalysis[] {
+  if (item.kind === "query") {
+    return item.statements;
+  }
+  return item.kind === "execute" ? [item.portal.prepared.statement] : [];
+}
+
 /** Items in the order of asking. */
 export class ItemQueue {
   readonly #items: Item[] = [];

@@ -17,7 +17,7 @@ import { decodeQuery } from "./messages-frontend.ts";
 import type { QueryMessage } from "./messages-frontend.ts";
 import type { NameChange } from "./names.ts";
 import type { SessionNames } from "./session-names.ts";
-import { commandFacts, maskPlan, refusal, refusalOfFailure, refusedUnit, spliced } from "./units.ts";
+import { commandFacts, makesSerializable, maskPlan, refusal, refusalOfFailure, refusedUnit, spliced } from "./units.ts";
 import type { PostgresUnit, Prepared } from "./units.ts";
 
 export class QueryIntake {
@@ -139,7 +139,12 @@ export class QueryIntake {
     named: Extract<PostgresUnit, { message: "query" }>["named"],
   ): Extract<PostgresUnit, { message: "query" }> {
     const rewritten = spliced(message.textBytes, statements);
-    const commands = commandFacts(statements, message.text, rewritten?.toString("utf8") ?? null, this.#parts.ids);
+    const arriving = {
+      text: message.text,
+      rewritten: rewritten?.toString("utf8") ?? null,
+      serializable: this.#parts.exchange.isSerializable || statements.some(makesSerializable),
+    };
+    const commands = commandFacts(statements, arriving, this.#parts.ids);
     return {
       message: "query",
       stage: "run",

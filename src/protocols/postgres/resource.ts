@@ -72,6 +72,8 @@ class CatalogWatch {
     });
     // An idle connection that the server closed is opened again by the next query.
     this.#pool.on("error", () => {});
+    // A client that is ended while it is in use says so itself; the query that it was running fails with it.
+    this.#pool.on("connect", (client) => client.on("error", () => {}));
   }
 
   current(): Catalog {

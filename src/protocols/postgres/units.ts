@@ -80,18 +80,35 @@ export function refusalOfFailure(error: unknown): UnitRefusal {
   throw error;
 }
 
+/** How a statement arrives at the session. */
+export interface Arriving {
+  readonly text: string;
+  /** What is forwarded instead; null when that is the text itself. */
+  readonly rewritten: string | null;
+  /** A SERIALIZABLE transaction may be open: its reads take part in conflicts that others see, so none of them is pure. */
+  readonly serializable: boolean;
+}
+
+/** Whether a statement begins, or makes, a SERIALIZABLE transaction. Said of more rather than fewer. */
+export function makesSerializable(statement: StatementAnalysis): boolean {
+  if (statement.transaction === "begin") {
+    return !statement.pure;
+  }
+  return statement.effects.some((effect) => effect.kind === "setting" && effect.name === "transaction");
+}
+
 /** The facts of each statement, for the decision and the record. */
 export function commandFacts(
   statements: readonly StatementAnalysis[],
-  text: string,
-  rewritten: string | null,
+  arriving: Arriving,
   ids: IdSource,
 ): CommandFacts[] {
+  const { text, rewritten, serializable } = arriving;
   return statements.map((statement, index) => ({
     id: ids("cmd"),
     kind: statement.kind,
     effects: statement.effects,
-    pure: statement.pure,
+    pure: statement.pure && !serializable,
     rewritten: statement.splices.length > 0,
     obligations: obligationsOf(statement),
     // The whole text stands with its first statement; the others point to it by their ordinal.
@@ -164,6 +181,12 @@ export function bindPayload(message: BindMessage): string {
     return format === 0 ? value.toString("utf8") : { base64: value.toString("base64") };
   });
   return JSON.stringify(values);
+}
+
+/** The `index`th value, from 0, as text; null when it is NULL, missing, or not in text format. */
+export function textValue(message: BindMessage, index: number): string | null {
+  const value = message.values[index];
+  return value === undefined || value === null || formatOf(message, index) !== 0 ? null : value.toString("utf8");
 }
 
 /** Format code of the `index`th value (PostgreSQL documentation, 54.7, Bind): none means text, one is for all. */

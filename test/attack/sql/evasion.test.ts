@@ -3,6 +3,7 @@
  * accepted with every masked value behind it found and its relation sent to the view.
  */
 import { describe, expect, test } from "vitest";
+import { isParameterTypeAllowed } from "#sql/types.ts";
 import { accepted, analyze, rewritten, syntheticContext, verdictOf } from "../../support/sql-analysis.ts";
 
 function denied(cases: readonly (readonly [text: string, code: string])[]): void {
@@ -39,6 +40,26 @@ describe("what is not granted and what does not exist are answered alike", () =>
     ["in CASE beside a regclass column", (name) => `select case oid::regclass when '${name}' then 1 end from pg_class`],
     ["in COALESCE beside a regclass column", (name) => `select coalesce(oid::regclass, '${name}') from pg_class`],
     ["in VALUES beside a regclass", (name) => `values ('pg_class'::regclass), ('${name}')`],
+    [
+      "in a set operation beside a regclass column",
+      (name) => `select oid::regclass from pg_class union select '${name}'`,
+    ],
+    [
+      "beside a type that is regclass or oid",
+      (name) => `select 1 from pg_class where coalesce(oid::regclass, oid) = '${name}'`,
+    ],
+    [
+      "beside an element of an array of regclass",
+      (name) => `select (array_agg(oid::regclass))[1] = '${name}' from pg_class`,
+    ],
+    ["beside a regclass from a subquery", (name) => `select (select oid::regclass from pg_class limit 1) = '${name}'`],
+    [
+      "beside a regclass from WITH",
+      (name) => `with t as (select oid::regclass as r from pg_class) select 1 from t where r = '${name}'`,
+    ],
+    ["by IS DISTINCT FROM", (name) => `select oid::regclass is distinct from '${name}' from pg_class`],
+    ["by NULLIF", (name) => `select nullif(oid::regclass, '${name}') from pg_class`],
+    ["as a hypothetical row", (name) => `select rank('${name}') within group (order by oid::regclass) from pg_class`],
     ["in a row beside a regclass column", (name) => `select 1 from pg_class where (oid::regclass, 1) = ('${name}', 1)`],
     ["in an array beside a regclass column", (name) => `select array[oid::regclass, '${name}'] from pg_class`],
     ["in a polymorphic call", (name) => `select array_position(array_agg(oid::regclass), '${name}') from pg_class`],
@@ -274,6 +295,24 @@ describe("operators, collations, casts and types of the database", () => {
     const cast = { source: 25, target: 23, context: "implicit", builtin: false } as const;
     const context = { scope, catalog: { ...catalog, casts: new Map([...catalog.casts, ["25>23", cast]]) } };
     expect(verdictOf("select 1", context)).toBe("statement.unsupported");
+  });
+});
+
+describe("types that a client declares for parameters", () => {
+  const { catalog } = syntheticContext;
+  test.each([
+    ["left to PostgreSQL", 0, true],
+    ["text", 25, true],
+    ["int4[]", 1007, true],
+    ["an enum", 20_000, true],
+    ["regclass", 2205, false],
+    ["regclass[]", 2210, false],
+    ["cstring", 2275, false],
+    ["aclitem", 1033, false],
+    ["a table's row", 20_010, false],
+    ["one that is not there", 99_999, false],
+  ])("%s", (_, oid, allowed) => {
+    expect(isParameterTypeAllowed(oid, catalog)).toBe(allowed);
   });
 });
 

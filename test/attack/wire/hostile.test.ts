@@ -116,6 +116,50 @@ describe("what got past other gateways", () => {
     wire.close();
   });
 
+  test("a parameter declared as a name's type, and a setting bound at run time, are held to the same rules", async () => {
+    const wire = await openWire(connection);
+    wire.send(encodeParse({ statement: "", text: "select $1::text", parameterTypes: [2205] }), encodeSync());
+    expect(summary(await wire.untilReady())).toEqual(["error 0A000", "ready idle"]);
+    const set = async (name: string, value: string): Promise<string> => {
+      wire.send(
+        encodeParse({ statement: "", text: "select set_config($1, $2, false)", parameterTypes: [] }),
+        encodeBind({
+          portal: "",
+          statement: "",
+          parameterFormats: [],
+          values: [Buffer.from(name), Buffer.from(value)],
+          resultFormats: [],
+        }),
+        encodeExecute("", 0),
+        encodeSync(),
+      );
+      return summary(await wire.untilReady()).join(" ");
+    };
+    expect(await set("statement_timeout", "5000")).toContain("row 5s");
+    expect(await set("statement_timeout", "0")).toContain("error 42501");
+    expect(await set("search_path", "pg_temp")).toContain("error 42501");
+    expect(await set("session_authorization", "postgres")).toContain("error 42501");
+    wire.close();
+  });
+
+  test("a read inside a SERIALIZABLE transaction waits for its record, since others see its conflicts", async () => {
+    const wire = await openWire(connection);
+    wire.send(
+      encodeQuery("begin isolation level serializable"),
+      encodeQuery("select count(*) from notes /* serial */"),
+    );
+    await wire.untilReady();
+    await wire.untilReady();
+    wire.send(encodeQuery("commit"), encodeQuery("select count(*) from notes /* plain */"));
+    await wire.untilReady();
+    await wire.untilReady();
+    wire.send(encodeQuery("select count(*) from notes /* plain again */"));
+    await wire.untilReady();
+    const intents = (await gateway.entries()).flatMap(({ entry }) => (entry.type === "command.intent" ? [entry] : []));
+    expect(intents.slice(-5).map((entry) => entry.pure)).toEqual([false, false, false, expect.any(Boolean), true]);
+    wire.close();
+  });
+
   test("FunctionCall and COPY data outside COPY reach nobody", async () => {
     const wire = await openWire(connection);
     const call = Buffer.from([0x46, 0, 0, 0, 14, 0, 0, 0x04, 0xd2, 0, 0, 0, 0, 0, 0]);
