@@ -36,11 +36,6 @@ export async function createAnalyzer(): Promise<Analyzer> {
   return { analyze: (text, context) => analyzeText(text, context, parse) };
 }
 
-/** Identifies what an analysis depends on besides the text: for the key of a caller's cache. */
-export function contextKey({ catalog, scope }: AnalysisContext): string {
-  return `${catalog.version}\n${scope.hash}\n${scope.shadowSchema}`;
-}
-
 function analyzeText(text: string, context: AnalysisContext, parse: Parse): AnalysisResult {
   let statements: readonly ParsedStatement[] = [];
   const done: StatementAnalysis[] = [];
@@ -234,5 +229,3 @@ function optionValue(arg: Node | undefined, state: StatementState): string | nul
 function isOn(value: string | null): boolean {
   return value === null || !["off", "false", "0"].includes(value.toLowerCase());
 }
-
-export { isAllowedSetting } from "./settings.ts";

@@ -53,14 +53,6 @@ export function isWritableSetting(name: string): boolean {
   return writable.has(name.toLowerCase());
 }
 
-/**
- * Whether a setting may be set by a name that arrives at Bind, by a caller that looks at the name only. In another encoding than
- * UTF-8 a quote can hide inside a character, so that one needs `checkSetting`.
- */
-export function isAllowedSetting(name: string): boolean {
-  return isWritableSetting(name) && name.toLowerCase() !== "client_encoding";
-}
-
 /** Whether a session may give a setting this value, by SET or by `set_config`. */
 export function checkSetting(name: string, value: string): boolean {
   return writable.get(name.toLowerCase())?.(value) ?? false;

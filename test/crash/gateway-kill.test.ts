@@ -70,7 +70,7 @@ async function writeUntilBroken(client: Client, prefix: string): Promise<void> {
     try {
       await client.query(
         i % 2 === 0 ? `insert into notes values ('${prefix}-${i}')` : "insert into notes values ($1)",
-        [...(i % 2 === 0 ? [] : [`${prefix}-${i}`])],
+        i % 2 === 0 ? [] : [`${prefix}-${i}`],
       );
     } catch {
       return;

@@ -3,8 +3,8 @@ import { builtinModules } from "node:module";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { makeCheckout } from "../../support/checkout.ts";
-import { readImports } from "../../support/imports.ts";
+import { makeCheckout } from "../support/checkout.ts";
+import { readImports } from "../support/imports.ts";
 
 const stamp = "node_modules/.sallyport-installed";
 
@@ -155,7 +155,7 @@ describe("the program", () => {
 });
 
 test("the bootstrap imports builtins and its own files only, so that it runs before anything is installed", async () => {
-  const scripts = join(import.meta.dirname, "../../../scripts");
+  const scripts = join(import.meta.dirname, "../../scripts");
   const names = (await readdir(scripts, { recursive: true })).filter((name) => name.endsWith(".mjs"));
   expect(names.length).toBeGreaterThan(6);
   for (const name of names) {
