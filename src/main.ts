@@ -17,11 +17,11 @@ import type { IdSource, ResourceId } from "#domain/ids.ts";
 import { idSource } from "#domain/ids.ts";
 import { limits } from "#domain/limits.ts";
 import { NodeControlPlane } from "#gateway/control-plane.ts";
+import { CountedEntries } from "#gateway/counted-entries.ts";
 import { GrantBook } from "#gateway/grants.ts";
 import { listen } from "#gateway/listener.ts";
 import type { Listener } from "#gateway/listener.ts";
 import { reconcile } from "#gateway/reconcile.ts";
-import { RefusedRequests } from "#gateway/refused-requests.ts";
 import type { Declared, Reconciled } from "#gateway/reconcile.ts";
 import type { ResourceAccess } from "#protocols/driver.ts";
 import { RunBook } from "#gateway/runs.ts";
@@ -196,12 +196,13 @@ async function compose(config: Config, options: NodeOptions, stack: AsyncDisposa
     runs,
     resources,
     masks: config.masks,
+    onFailure,
     version: version(),
     startedAtMs,
     postgres: listener,
     control: config.listen.control,
   });
-  const refused = new RefusedRequests(ledger);
+  const refused = new CountedEntries(ledger, (code, count) => ({ type: "control.refused", code, count }));
   const api = await startApi(config, control, refused, log);
   const timers = startTimers({ grants, sessions, resources, onFailure });
   void ledger.failed.then(() => sessions.stop("failed", { ...cannotRecord, decision: ids("dec") }));
@@ -367,6 +368,14 @@ async function applyGrants(grants: GrantBook, store: Store, reconciled: Reconcil
       await grants.end(grant.id, "expired", "its time was over", { kind: "gateway" });
     }
   }
+  // Runs do not outlive the node that they ran under: nor do the credentials that were minted for them.
+  for (const grant of await store.grants.inState(["pending", "active"])) {
+    for (const credential of await store.credentials.ofGrant(grant.id)) {
+      if (credential.runId !== null) {
+        await grants.endCredential(credential, { kind: "gateway" });
+      }
+    }
+  }
   for (const grant of reconciled.toAdd) {
     await grants.add(grant, { kind: "config" }, {});
   }
@@ -375,7 +384,7 @@ async function applyGrants(grants: GrantBook, store: Store, reconciled: Reconcil
 async function startApi(
   config: Config,
   control: NodeControlPlane,
-  refusedRequests: RefusedRequests,
+  refusedRequests: CountedEntries,
   log: Log,
 ): Promise<ControlServer> {
   const token = await loadControlToken(nodePlaces(config.directory).controlToken);
@@ -435,7 +444,7 @@ function startTimers(parts: TimerParts): { stop(): void } {
 interface DrainParts {
   readonly listener: Listener;
   readonly api: ControlServer;
-  readonly refused: RefusedRequests;
+  readonly refused: CountedEntries;
   readonly timers: { stop(): void };
   readonly sessions: SessionBook;
   readonly runs: RunBook;

@@ -12,6 +12,10 @@ export const limits = {
   authenticationMessageBytesMax: 4096,
   /** From accept to authenticated; a client that says nothing costs a socket no longer than this. */
   handshakeMs: 10_000,
+  /** Connections that have not authenticated yet; past it the oldest is dropped. */
+  handshakesMax: 500,
+  /** A run whose event stream was not opened by then has nobody behind it. */
+  runListenMs: 10_000,
   /** Opening and authenticating the connection to the resource. */
   upstreamConnectMs: 10_000,
   /** A frontend message of names and numbers only (Describe, Execute, Close, Sync); PostgreSQL's own `PQ_SMALL_MESSAGE_LIMIT`. */

@@ -209,7 +209,7 @@ const shapes: {
     first: isCount,
     commands: isCount,
   },
-  "cancel.requested": { session: orNull(isSession), known: isBoolean },
+  "cancel.requested": { session: orNull(isSession), known: isBoolean, count: isCount },
   "call.intent": {
     call: isString,
     run: isString,

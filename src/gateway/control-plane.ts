@@ -49,6 +49,8 @@ export interface ControlPlaneParts {
   readonly runs: RunBook;
   readonly resources: ReadonlyMap<ResourceId, ResourceAccess>;
   readonly masks: readonly Mask[];
+  /** Failures of what runs by itself: for the operator. */
+  readonly onFailure: (what: string, error: unknown) => void;
   readonly version: string;
   readonly startedAtMs: number;
   readonly postgres: { readonly host: string; readonly port: number };
@@ -179,11 +181,25 @@ export class NodeControlPlane implements ControlPlane {
         texts: { command: input.command },
       },
       async () => {
-        const connection = await this.#issue(grant, access, id);
+        // Before the credential exists: a session of a run that is not there is refused.
         runs.add({ id, grant: grant.id, principal: principal.id, task: grant.task.id });
+        const connection = await this.#issue(grant, access, id);
+        this.#expectListener(id);
         return { runId: id, grantId: grant.id, connection };
       },
     );
+  }
+
+  /** Whoever asked for the run may be gone before it listens: then nobody would end it. */
+  #expectListener(run: RunId): void {
+    const timer = setTimeout(() => {
+      if (!this.#parts.runs.isWatched(run)) {
+        this.endRun(run, "nobody listened for its end").catch((error: unknown) => {
+          this.#parts.onFailure(`ending the run ${run}`, error);
+        });
+      }
+    }, limits.runListenMs);
+    timer.unref();
   }
 
   async openCall(run: RunId, input: OpenCallInput): Promise<{ readonly callId: CallId }> {

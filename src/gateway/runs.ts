@@ -49,6 +49,11 @@ export class RunBook {
     return this.#runs.get(id)?.run ?? null;
   }
 
+  /** Whether somebody listens for the end of a run: the process that it is for. */
+  isWatched(id: RunId): boolean {
+    return (this.#runs.get(id)?.listeners.size ?? 0) > 0;
+  }
+
   /** The cause of a command that arrives now on a session of this run. */
   causeNow(id: RunId | null): Cause {
     const live = id === null ? undefined : this.#runs.get(id);

@@ -9,8 +9,10 @@ import type { Clock } from "#domain/clock.ts";
 import { limits } from "#domain/limits.ts";
 import type { Ledger } from "#ledger/ledger.ts";
 import type { Accepted, CancelKey, ClosingWords, Driver, Opened, Unit } from "#protocols/driver.ts";
+import { CountedEntries } from "./counted-entries.ts";
 import type { GrantBook } from "./grants.ts";
 import { LiveSession } from "./live-session.ts";
+import type { SessionEnd } from "./live-session.ts";
 import type { LiveGrant } from "./live-grant.ts";
 import type { RunBook } from "./runs.ts";
 import { wordsOf } from "./problem.ts";
@@ -42,12 +44,20 @@ export class SessionBook {
   readonly #sessions = new Map<SessionId, LiveSession>();
   readonly #cancellable = new Map<number, Cancellable>();
   readonly #running = new Set<Promise<void>>();
-  /** Connections from accept to the end; the bound on all of them together. */
-  #connections = 0;
+  /** Connections that have not authenticated yet, oldest first. */
+  readonly #greeting = new Set<Socket>();
   #stopping: ClosingWords | null = null;
+  /** Anyone may send a cancel request without having logged in: those that name nothing are counted, not listed. */
+  readonly #unknownCancels: CountedEntries;
 
   constructor(parts: SessionBookParts) {
     this.#parts = parts;
+    this.#unknownCancels = new CountedEntries(parts.ledger, (_code, count) => ({
+      type: "cancel.requested",
+      session: null,
+      known: false,
+      count,
+    }));
   }
 
   all(): readonly LiveSession[] {
@@ -56,19 +66,20 @@ export class SessionBook {
 
   /** Serves one connection to its end. Never rejects: what goes wrong here concerns one client. */
   serve<U extends Unit, C, R>(driver: Driver<U, C, R>, socket: Socket): void {
-    if (this.#connections >= 2 * limits.sessionsMax) {
-      // More than can be told: a flood gets no answer.
-      socket.destroy();
-      return;
+    const [oldest] = this.#greeting;
+    if (this.#greeting.size >= limits.handshakesMax && oldest !== undefined) {
+      // A login takes milliseconds: whoever has been silent for longest makes room, so that a flood keeps nobody out.
+      this.#greeting.delete(oldest);
+      oldest.destroy();
     }
-    this.#connections++;
+    this.#greeting.add(socket);
     const serving = this.#serve(driver, socket)
       .catch((error: unknown) => {
         socket.destroy();
         this.#parts.onFailure("serving a connection", error);
       })
       .finally(() => {
-        this.#connections--;
+        this.#greeting.delete(socket);
         this.#running.delete(serving);
       });
     this.#running.add(serving);
@@ -89,6 +100,7 @@ export class SessionBook {
       live.close();
     }
     await Promise.allSettled(this.#running);
+    await this.#unknownCancels.flush();
   }
 
   async #serve<U extends Unit, C, R>(driver: Driver<U, C, R>, socket: Socket): Promise<void> {
@@ -97,6 +109,7 @@ export class SessionBook {
       credential = await this.#parts.credentials.byLogin(login);
       return credential?.verifier ?? null;
     });
+    this.#greeting.delete(socket);
     switch (accepted.kind) {
       case "gone":
         return;
@@ -135,12 +148,25 @@ export class SessionBook {
     }
     grant.sessions.add(live);
     this.#sessions.set(live.session.id, live);
+    // What ended while the session was being recorded did not find it in its list: it is looked up once more.
+    const late = grant.end ?? this.#runEnded(credential);
+    if (late !== null) {
+      live.end(late);
+    }
     try {
       await this.#run(accepted, live, grant);
     } finally {
       grant.sessions.delete(live);
       this.#sessions.delete(live.session.id);
     }
+  }
+
+  /** The end of the run that a credential was minted for; null while it lives, or when there is none. */
+  #runEnded(credential: Credential): SessionEnd | null {
+    if (credential.runId === null || this.#parts.runs.get(credential.runId) !== null) {
+      return null;
+    }
+    return { how: "killed", words: { ...runEnded, decision: this.#parts.ids("dec") } };
   }
 
   /** Everything that must hold before a session exists. */
@@ -158,6 +184,9 @@ export class SessionBook {
     }
     if (credential.status === "ended") {
       return credentialEnded;
+    }
+    if (this.#runEnded(credential) !== null) {
+      return runEnded;
     }
     if (clock.nowMs() >= credential.expiresAtMs) {
       return {
@@ -308,11 +337,13 @@ export class SessionBook {
   async #cancel(key: CancelKey): Promise<void> {
     const found = this.#cancellable.get(key.processId);
     const known = found !== undefined && found.key.secretKey === key.secretKey;
-    const session = known ? found.live.facts : null;
-    await this.#parts.ledger.record({ entry: { type: "cancel.requested", session, known } }, null);
-    if (known) {
-      await found.cancel();
+    if (!known) {
+      this.#unknownCancels.add("unknown");
+      return;
     }
+    const session = found.live.facts;
+    await this.#parts.ledger.record({ entry: { type: "cancel.requested", session, known, count: 1 } }, null);
+    await found.cancel();
   }
 
   async #refuse(
@@ -355,6 +386,11 @@ const credentialEnded: Problem = {
   code: "grant.revoked",
   reason: "the credential has been ended",
   nextStep: "Ask for a new grant.",
+};
+const runEnded: Problem = {
+  code: "grant.revoked",
+  reason: "the run that this credential was made for has ended",
+  nextStep: "Start it again with `sallyport run`.",
 };
 const tooManySessions: Problem = {
   code: "limit.exceeded",

@@ -205,6 +205,8 @@ export type EntryDraft =
       readonly type: "cancel.requested";
       readonly session: EntrySession | null;
       readonly known: boolean;
+      /** Requests with keys that name no session are counted over at most a second. */
+      readonly count: number;
     }
   | {
       readonly type: "call.intent";

@@ -169,6 +169,26 @@ describe("law 2: nothing unmasked goes downstream", () => {
   });
 });
 
+describe("law 3: nothing unknown goes through", () => {
+  test("a resource that reports another way of quoting ends the session before the next statement", async () => {
+    const node = await started();
+    const { connection } = await node.grant();
+    const wire = await openWire(connection);
+    tamper?.set((chunk) => {
+      const body = Buffer.from("standard_conforming_strings\0off\0");
+      const header = Buffer.alloc(5);
+      header.write("S");
+      header.writeInt32BE(body.length + 4, 1);
+      return Buffer.concat([header, body, chunk]);
+    });
+    wire.send(encodeQuery("select 'x'"));
+    const told = summary(await wire.untilEnd());
+    tamper?.set(null);
+    expect(told.at(-1)).toMatch(/^error/);
+    expect(told.join(" ")).not.toContain("row x");
+  });
+});
+
 describe("when one side dies", () => {
   test("a resource that dies in the middle of a row leaves whole rows, an error and an outcome", async () => {
     const node = await started();

@@ -111,8 +111,9 @@ export class PostgresConversation implements Conversation<PostgresUnit, Postgres
       this.#clientUnread = false;
       return this.#intake.arrivals();
     }
-    const chunks = await client.read();
-    if (chunks === null || this.#intake.terminated) {
+    // Terminate is an end whether or not the client closes its socket: what it holds upstream is let go.
+    const chunks = this.#intake.terminated ? null : await client.read();
+    if (chunks === null) {
       return null;
     }
     for (const chunk of chunks) {

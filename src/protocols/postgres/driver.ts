@@ -15,7 +15,7 @@ import { connectUpstream, sendCancel } from "./handshake-upstream.ts";
 import type { UpstreamConnection } from "./handshake-upstream.ts";
 import type { PostgresControl } from "./intake.ts";
 import { encodeBackendKeyData, encodeParameterStatus, encodeReadyForQuery } from "./messages-encode.ts";
-import { isReportedParameter } from "./reply.ts";
+import { isExpectedParameter, isReportedParameter } from "./reply.ts";
 import type { PostgresReply } from "./reply.ts";
 import type { Analyze, PostgresUnit } from "./units.ts";
 
@@ -114,6 +114,19 @@ async function open(
     });
   }
   try {
+    for (const name of ["standard_conforming_strings", "client_encoding", "is_superuser"]) {
+      const value = upstream.parameters.get(name);
+      if (value === undefined || !isExpectedParameter(name, value)) {
+        throw new SallyportError(
+          "resource.unavailable",
+          "upstream",
+          `the resource starts sessions with another ${name}`,
+          {
+            nextStep: "Tell the gateway's operator.",
+          },
+        );
+      }
+    }
     const cancelKey = cancelKeyOf(randomBytes(8));
     await welcomeClient(client.stream, client.greeted, signal);
     await client.stream.write(greeting(upstream, cancelKey), signal);

@@ -27,6 +27,7 @@ import type { TransactionStatus } from "./messages-backend.ts";
 import { backendTypes } from "./messages-types.ts";
 import { ItemQueue, openPlan, planOf, statementsOf, unexpected } from "./items.ts";
 import type { Item } from "./items.ts";
+import { isExpectedParameter } from "./reply.ts";
 import type { PostgresReply } from "./reply.ts";
 import { TransactionBook } from "./transaction-book.ts";
 import { makesSerializable } from "./units.ts";
@@ -125,7 +126,10 @@ export class Exchange {
   frame(frame: Frame): void {
     switch (frame.type) {
       case backendTypes.parameterStatus: {
-        const { name } = decodeParameterStatus(frame.body);
+        const { name, value } = decodeParameterStatus(frame.body);
+        if (!isExpectedParameter(name, value)) {
+          throw new InvariantError(`the session's ${name} has changed, which no statement may do`);
+        }
         this.#answers.add({ kind: "parameter-status", bytes: frame.bytes, name }, openPlan, null);
         return;
       }

@@ -2,6 +2,7 @@
 import { limits } from "#domain/limits.ts";
 import type { UnitRefusal } from "#protocols/driver.ts";
 import type { Refusal } from "#sql/analysis.ts";
+import { nameBytesMax } from "./names.ts";
 
 /** A refusal of the gate, with what goes into the record. */
 export function unitRefusal(result: Refusal, payload: { readonly [name: string]: string }): UnitRefusal {
@@ -49,6 +50,10 @@ export const namedSimple: Words = [
 export const parameterType: Words = [
   "a parameter of this type would be read as a name, or is of a type that is not known",
   "Declare the parameter as text, or leave its type to the server.",
+];
+export const nameTooLong: Words = [
+  `the name of a prepared statement or portal is longer than ${nameBytesMax} bytes`,
+  "Use a shorter name: PostgreSQL tells names apart by their first 63 bytes.",
 ];
 export const changed: Words = ["the database's schema changed since this was prepared", "Prepare the statement again."];
 export const over: Words = ["the grant has ended", "Ask for a new grant."];

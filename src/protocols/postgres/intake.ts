@@ -13,6 +13,7 @@ import type { BindMessage, ParseMessage } from "./messages-frontend.ts";
 import {
   alreadyPrepared,
   namedSimple,
+  nameTooLong,
   noFastPath,
   noPortal,
   notNow,
@@ -27,6 +28,7 @@ import {
 import { encodeParse } from "./messages-encode.ts";
 import { frontendTypes } from "./messages-types.ts";
 import type { Item } from "./items.ts";
+import { isTooLongName } from "./names.ts";
 import type { NameChange } from "./names.ts";
 import { QueryIntake } from "./query-intake.ts";
 import { SessionNames } from "./session-names.ts";
@@ -169,6 +171,10 @@ export class Intake {
       yield this.#refused("extended", refusalOfFailure(error));
       return;
     }
+    if (isTooLongName(message.statement)) {
+      yield this.#refused("extended", refusal("limit.exceeded", ...nameTooLong));
+      return;
+    }
     yield* this.#names.settle(this.#names.statements, message.statement);
     if (message.statement !== "" && this.#names.statements.get(message.statement) !== undefined) {
       yield this.#refused("extended", refusal("statement.already-prepared", ...alreadyPrepared));
@@ -240,6 +246,10 @@ export class Intake {
       yield this.#refused("extended", refusalOfFailure(error));
       return;
     }
+    if (isTooLongName(message.statement) || isTooLongName(message.portal)) {
+      yield this.#refused("extended", refusal("limit.exceeded", ...nameTooLong));
+      return;
+    }
     yield* this.#names.settle(this.#names.statements, message.statement);
     yield* this.#names.settle(this.#names.portals, message.portal);
     const prepared = this.#names.statements.get(message.statement);
@@ -290,6 +300,10 @@ export class Intake {
 
   *#execute(frame: Frame): Generator<Arrival<PostgresUnit, PostgresControl>> {
     const message = decodeExecute(frame.body);
+    if (isTooLongName(message.portal)) {
+      yield this.#refused("extended", refusal("limit.exceeded", ...nameTooLong));
+      return;
+    }
     yield* this.#names.settle(this.#names.portals, message.portal);
     const portal = this.#names.portals.get(message.portal);
     const pass = portal?.pass ?? null;
@@ -318,6 +332,10 @@ export class Intake {
   *#target(frame: Frame): Generator<Arrival<PostgresUnit, PostgresControl>> {
     const message = decodeFrontend(frame);
     if (message.kind !== "describe" && message.kind !== "close") {
+      return;
+    }
+    if (isTooLongName(message.name)) {
+      yield this.#refused("extended", refusal("limit.exceeded", ...nameTooLong));
       return;
     }
     if (this.#parts.ended()) {

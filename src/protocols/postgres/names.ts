@@ -92,3 +92,13 @@ export interface NameChange {
   readonly settle: () => void;
   readonly undo: () => void;
 }
+
+/**
+ * PostgreSQL keeps statements and portals by the first 63 bytes of their names (NAMEDATALEN): two longer names can be one there
+ * and two here.
+ */
+export const nameBytesMax = 63;
+
+export function isTooLongName(name: string): boolean {
+  return Buffer.byteLength(name, "utf8") > nameBytesMax;
+}

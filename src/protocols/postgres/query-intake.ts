@@ -100,6 +100,9 @@ export class QueryIntake {
     } else if (named.action === "deallocate") {
       const change = (): NameChange => this.#names.statements.change(name, undefined, this.#names.group);
       yield { kind: "unit", unit: this.#queryUnit(frame, message, [statement], { prepared: null, change }) };
+    } else if (known.statement.boundSettings.length > 0) {
+      // The arguments of EXECUTE are expressions: what they would set is not known before they run.
+      yield refused({ ...refusal("grant.no-session-setting", ...settingNeedsBind), payload });
     } else {
       const run = { ...known.statement, splices: [], effects: [...known.statement.effects, ...statement.effects] };
       const unit = this.#queryUnit(frame, message, [run], null);

@@ -41,6 +41,25 @@ const reportedParameters: ReadonlySet<string> = new Set([
   "TimeZone",
 ]);
 
+/**
+ * What must stay as it is for the gate to read a statement as the server does: how strings are quoted and encoded, who asks and
+ * where names are looked up. The gate refuses to set them; a report that one has changed means that something got past it.
+ */
+const pinnedParameters: ReadonlyMap<string, string | null> = new Map([
+  ["standard_conforming_strings", "on"],
+  ["client_encoding", "UTF8"],
+  ["is_superuser", "off"],
+  ["session_authorization", null],
+  ["search_path", null],
+  ["default_transaction_read_only", null],
+]);
+
+/** Whether the resource may report this during a session; null in the table stands for any change. */
+export function isExpectedParameter(name: string, value: string): boolean {
+  const pinned = pinnedParameters.get(name);
+  return pinned === undefined || pinned === value;
+}
+
 /** Whether a parameter's value may be told to a client. `search_path` and `session_authorization` name the grant's own role. */
 export function isReportedParameter(name: string): boolean {
   return reportedParameters.has(name);
@@ -81,35 +100,42 @@ function checkColumns(columns: number, plan: MaskPlan): void {
   }
 }
 
-/** Errors about data (class 22) and constraints (class 23) quote values. */
-function quotesValues(sqlState: string): boolean {
-  return sqlState.startsWith("22") || sqlState.startsWith("23");
+/**
+ * What a violated constraint is told as (PostgreSQL documentation, appendix A, class 23). The server's own words name the
+ * constraint and the table on its other side, which may be outside the grant, and its details quote values.
+ */
+const constraintWords: ReadonlyMap<string, string> = new Map([
+  ["23502", "a column that must have a value would be null"],
+  ["23503", "a foreign key has no matching row, or is still referenced"],
+  ["23505", "a value that must be unique exists already"],
+  ["23514", "a check constraint is violated"],
+  ["23P01", "an exclusion constraint is violated"],
+]);
+
+/** Classes whose details and hints speak of the statement itself: data exceptions, syntax and names. */
+function explainsItself(sqlState: string): boolean {
+  return sqlState.startsWith("22") || sqlState.startsWith("42");
 }
 
 /**
- * What a client may read of a report: severity, SQLSTATE, message, and detail and hint unless masked columns take part.
+ * What a client may read of a report: severity, SQLSTATE and message, and detail and hint where they speak of the statement.
  * Context, internal query and source location never leave: they speak of views, functions and files behind the gateway.
  */
 function report(fields: ReportFields, plan: MaskPlan): Report {
   const sqlState = fields.get("C") ?? "XX000";
-  const withheld = plan.touchesMasked && quotesValues(sqlState);
   const severity = severityOf(fields);
-  if (withheld) {
-    return {
-      severity,
-      sqlState,
-      message: sqlState.startsWith("23")
-        ? (fields.get("M") ?? "the statement failed")
-        : "a value in a table with masked columns does not fit; the server's words are withheld",
-    };
+  if (sqlState.startsWith("23")) {
+    return { severity, sqlState, message: constraintWords.get(sqlState) ?? "a constraint is violated" };
   }
-  return {
-    severity,
-    sqlState,
-    message: fields.get("M") ?? "the statement failed",
-    detail: fields.get("D") ?? null,
-    hint: fields.get("H") ?? null,
-  };
+  if (sqlState.startsWith("22") && plan.touchesMasked) {
+    const message = "a value in a table with masked columns does not fit; the server's words are withheld";
+    return { severity, sqlState, message };
+  }
+  const message = fields.get("M") ?? "the statement failed";
+  if (!explainsItself(sqlState)) {
+    return { severity, sqlState, message };
+  }
+  return { severity, sqlState, message, detail: fields.get("D") ?? null, hint: fields.get("H") ?? null };
 }
 
 const severities = ["ERROR", "FATAL", "PANIC", "WARNING", "NOTICE", "INFO", "LOG", "DEBUG"] as const;

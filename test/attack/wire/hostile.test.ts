@@ -160,6 +160,97 @@ describe("what got past other gateways", () => {
     wire.close();
   });
 
+  test("EXECUTE in SQL cannot set what a bound set_config may not", async () => {
+    const wire = await openWire(connection);
+    wire.send(
+      encodeParse({ statement: "s", text: "select set_config($1, $2, false)", parameterTypes: [] }),
+      encodeSync(),
+      encodeQuery("execute s('standard_conforming_strings', 'off')"),
+      encodeQuery("select 'x\\', 'y, (select 1) --'"),
+    );
+    await wire.untilReady();
+    expect(summary(await wire.untilReady())).toEqual(["error 42501", "ready idle"]);
+    expect(summary(await wire.untilReady())).toContain("row x\\,y, (select 1) --");
+    wire.close();
+  });
+
+  test("names that PostgreSQL would take for one another are refused", async () => {
+    const wire = await openWire(connection);
+    const stem = "a".repeat(63);
+    const bind = (statement: string, portal: string): Buffer =>
+      encodeBind({ portal, statement, parameterFormats: [], values: [], resultFormats: [] });
+    wire.send(encodeParse({ statement: `${stem}X`, text: "select 1", parameterTypes: [] }), encodeSync());
+    expect(summary(await wire.untilReady())).toEqual(["error 54000", "ready idle"]);
+    wire.send(encodeParse({ statement: stem, text: "select 1", parameterTypes: [] }), encodeSync());
+    expect(summary(await wire.untilReady())).toEqual(["parse-complete", "ready idle"]);
+    for (const frame of [bind(`${stem}Y`, ""), bind(stem, `${stem}Y`), encodeExecute(`${stem}Y`, 0)]) {
+      wire.send(frame, encodeSync());
+      expect(summary(await wire.untilReady())).toEqual(["error 54000", "ready idle"]);
+    }
+    wire.close();
+  });
+
+  test("Terminate lets go of what the session holds, also when the socket stays open", async () => {
+    const wire = await openWire(connection);
+    wire.send(encodeQuery("begin"), encodeQuery("delete from notes where id = 1"));
+    await wire.untilReady();
+    await wire.untilReady();
+    wire.send(Buffer.from([0x58, 0, 0, 0, 4]));
+    let open = 1;
+    for (let i = 0; i < 30 && open > 0; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const [row] = await runSql(
+        gateway.database,
+        "select count(*)::int as n from pg_stat_activity where usename like 'sp\\_grant%' and state = 'idle in transaction'",
+      );
+      open = Number(row?.["n"]);
+    }
+    expect(open).toBe(0);
+    wire.close();
+  });
+
+  test("a flood of connections that say nothing keeps nobody out, and cancel requests without a key fill no log", async () => {
+    const { connect } = await import("node:net");
+    const silent = Array.from({ length: limits.handshakesMax + 50 }, () => {
+      const socket = connect(connection.port, connection.host);
+      socket.on("error", () => {});
+      return socket;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await stillServes();
+    for (const socket of silent) {
+      socket.destroy();
+    }
+    const before = (await gateway.entries()).length;
+    const { sendCancel } = await import("#protocols/postgres/handshake-upstream.ts");
+    await Promise.all(
+      Array.from({ length: 100 }, (_, index) =>
+        sendCancel(connection, { processId: 1, secretKey: index }, AbortSignal.timeout(5000)),
+      ),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 1300));
+    const cancels = (await gateway.entries())
+      .slice(before)
+      .flatMap(({ entry }) => (entry.type === "cancel.requested" ? [entry.count] : []));
+    expect(cancels.length).toBeLessThan(5);
+    expect(cancels.reduce((sum, count) => sum + count, 0)).toBe(100);
+  });
+
+  test("a constraint's words do not name what is outside the grant", async () => {
+    await runSql(
+      gateway.database,
+      "create table if not exists hidden_child (note int references notes (id)); insert into notes (id, body) values (9001, 'x'); insert into hidden_child values (9001)",
+    );
+    const wire = await openWire(connection);
+    wire.send(encodeQuery("delete from notes where id = 9001"));
+    const told = await wire.untilReady();
+    expect(summary(told)).toEqual(["error 23503", "ready idle"]);
+    expect(JSON.stringify(told.map((message) => (message.kind === "error" ? [...message.fields] : [])))).not.toContain(
+      "hidden_child",
+    );
+    wire.close();
+  });
+
   test("FunctionCall and COPY data outside COPY reach nobody", async () => {
     const wire = await openWire(connection);
     const call = Buffer.from([0x46, 0, 0, 0, 14, 0, 0, 0x04, 0xd2, 0, 0, 0, 0, 0, 0]);

@@ -114,7 +114,6 @@ describe("settings", () => {
     expect(checkSetting("statement_timeout", "0")).toBe(false);
     expect(checkSetting("search_path", "public")).toBe(false);
     expect(isReadableSetting("Server_Version")).toBe(true);
-    // Whoever looks at the name only must not let an encoding through.
   });
 
   test("what a session reads and changes is among its effects", () => {

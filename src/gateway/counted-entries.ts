@@ -1,22 +1,27 @@
 /**
- * Requests to the control endpoint that were turned away, as entries. They are counted over a short while: whoever sends thousands
- * a second is recorded, and does not fill the disk.
+ * What anybody can cause without a credential, as entries. It is counted over a short while: whoever sends thousands a second is
+ * recorded, and does not fill the disk.
  */
+import type { EntryDraft } from "#ledger/entry.ts";
 import type { Ledger } from "#ledger/ledger.ts";
 
 /** One entry for each code in so long a time. */
 const windowMs = 1000;
 
-export class RefusedRequests {
+export class CountedEntries {
   readonly #ledger: Ledger;
   readonly #counts = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(ledger: Ledger) {
+  readonly #entry: (code: string, count: number) => EntryDraft;
+
+  /** `entry` words what happened `count` times. */
+  constructor(ledger: Ledger, entry: (code: string, count: number) => EntryDraft) {
     this.#ledger = ledger;
+    this.#entry = entry;
   }
 
-  /** `code` is one of the few that the endpoint refuses with. */
+  /** `code` is one of a few: each has an entry of its own. */
   add(code: string): void {
     this.#counts.set(code, (this.#counts.get(code) ?? 0) + 1);
     this.#timer ??= setTimeout(() => {
@@ -33,7 +38,7 @@ export class RefusedRequests {
     const counts = [...this.#counts];
     this.#counts.clear();
     await Promise.allSettled(
-      counts.map(([code, count]) => this.#ledger.record({ entry: { type: "control.refused", code, count } }, null)),
+      counts.map(([code, count]) => this.#ledger.record({ entry: this.#entry(code, count) }, null)),
     );
   }
 }
