@@ -190,15 +190,17 @@ describe("a run", () => {
         task: grant?.task ?? "",
         command: "test",
       });
-      const logins = Array.from({ length: 8 }, async (_, index) => {
-        await new Promise((resolve) => setTimeout(resolve, index * 4));
-        const client = await gateway.connect(run.connection);
-        await client.query("select 1");
-        return client;
-      });
+      const logins = Promise.allSettled(
+        Array.from({ length: 8 }, async (_, index) => {
+          await new Promise((resolve) => setTimeout(resolve, index * 4));
+          const client = await gateway.connect(run.connection);
+          await client.query("select 1");
+          return client;
+        }),
+      );
       await new Promise((resolve) => setTimeout(resolve, 15));
       await gateway.control.endRun(run.runId, "over");
-      const settled = await Promise.allSettled(logins);
+      const settled = await logins;
       for (const one of settled) {
         if (one.status === "fulfilled") {
           await failure(one.value.query("select 1"));
