@@ -21,8 +21,8 @@ export interface Change {
 export const nodeDataKey = "node";
 
 /**
- * Makes a change that gives something: its intent is durable before `make` runs. `make` gets the intent's index, for the rows
- * that it signs.
+ * Makes a change: its intent is durable before `make` runs. `make` gets the intent's index, for the rows that it signs. A change
+ * that takes rights away has already acted when this is called; then `make` is what remains to be done (rows, dropping roles).
  * @throws what `make` throws, after the failed outcome was recorded.
  */
 export async function makeChange<T>(
@@ -40,18 +40,6 @@ export async function makeChange<T>(
     await recordOutcome(parts.ledger, id, change, intent, error instanceof SallyportError ? error.code : "internal");
     throw error;
   }
-}
-
-/**
- * Enters a change that took something away and has already taken effect. The entry follows as soon as the ledger can; `after` is
- * what remains to be done (dropping roles), and its result is the outcome.
- */
-export async function enterTaken<T>(
-  parts: { readonly ledger: Ledger; readonly ids: IdSource },
-  change: Change,
-  after: (entryIndex: number) => Promise<T>,
-): Promise<T> {
-  return makeChange(parts, change, after);
 }
 
 async function recordIntent(ledger: Ledger, id: ChangeId, change: Change): Promise<number> {

@@ -26,7 +26,7 @@ import type { Principal } from "#domain/principal.ts";
 import type { Mask } from "#domain/resource.ts";
 import type { EntryActor } from "#ledger/entry.ts";
 import type { Ledger } from "#ledger/ledger.ts";
-import { enterTaken, makeChange } from "./changes.ts";
+import { makeChange } from "./changes.ts";
 import type { GrantBook } from "./grants.ts";
 import type { GrantStore } from "./ports.ts";
 import { masksFor } from "./reconcile.ts";
@@ -238,7 +238,7 @@ export class NodeControlPlane implements ControlPlane {
       }
     }
     await runs.end(run, reason);
-    await enterTaken(
+    await makeChange(
       this.#parts,
       { kind: "run.end", object: run, by: { kind: "gateway" }, detail: { grant: known.grant }, texts: { reason } },
       async () => {

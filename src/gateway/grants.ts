@@ -14,7 +14,7 @@ import type { EntryActor } from "#ledger/entry.ts";
 import type { Ledger } from "#ledger/ledger.ts";
 import type { PolicySet, PolicySetInput } from "#policy/decide.ts";
 import type { ClosingWords, ResourceAccess } from "#protocols/driver.ts";
-import { enterTaken, makeChange } from "./changes.ts";
+import { makeChange } from "./changes.ts";
 import type { LiveGrant } from "./live-grant.ts";
 import { expiredWords } from "./live-session.ts";
 import type { SessionEnd } from "./live-session.ts";
@@ -51,6 +51,7 @@ export class GrantBook {
   /** Scope roles are made and dropped one at a time for each resource: the count of who needs one must not change meanwhile. */
   readonly #scopeLocks = new Map<ResourceId, Mutex>();
 
+  readonly #scopeUsers = new Map<string, Set<string>>();
   readonly #recordedPolicies = new Set<string>();
 
   constructor(parts: GrantBookParts) {
@@ -124,7 +125,7 @@ export class GrantBook {
     if (credential.status === "ended") {
       return;
     }
-    await enterTaken(
+    await makeChange(
       this.#parts,
       {
         kind: "credential.end",
@@ -246,8 +247,28 @@ export class GrantBook {
     deadlineMs: number,
   ): Promise<LiveGrant["scope"]> {
     const { provisioner, resource } = access;
-    const { provisioned } = this.#parts;
     const scope = await provisioner.compile(grant.scope, resource.labels);
+    try {
+      await this.#make(grant, access, { role, scope, deadlineMs });
+      return scope;
+    } catch (error) {
+      // What was made half is not left until the next start, if it can be helped.
+      await this.#unmake(access, role.role, scope).catch((failure: unknown) => {
+        this.#parts.onFailure(`dropping what was made for the grant ${grant.id}`, failure);
+      });
+      throw error;
+    }
+  }
+
+  async #make(
+    grant: Grant,
+    access: ResourceAccess,
+    what: { readonly role: LiveGrant["role"]; readonly scope: LiveGrant["scope"]; readonly deadlineMs: number },
+  ): Promise<void> {
+    const { provisioner, resource } = access;
+    const { provisioned } = this.#parts;
+    const { role, scope, deadlineMs } = what;
+    this.#users(resource.id, scope.hash).add(role.role);
     await provisioned.addScope({ resource: resource.id, hash: scope.hash, role: scope.role });
     await provisioner.createScope(scope);
     await provisioned.addRole({ resource: resource.id, role: role.role, grant: grant.id, scopeHash: scope.hash });
@@ -259,7 +280,6 @@ export class GrantBook {
       connectionsMax: limits.sessionsPerGrantMax,
       readOnly: grant.scope.tables.every((table) => table.verbs.every((verb) => verb === "select")),
     });
-    return scope;
   }
 
   /**
@@ -314,7 +334,7 @@ export class GrantBook {
       state: "ended",
       end: { how: why.how, reason: why.reason, atMs: clock.nowMs() },
     };
-    return enterTaken(
+    return makeChange(
       this.#parts,
       {
         kind: why.how === "expired" ? "grant.expire" : "grant.revoke",
@@ -339,15 +359,28 @@ export class GrantBook {
 
   async #retire(live: LiveGrant): Promise<void> {
     const { access, role, scope, grant } = live;
-    await this.#locked(grant.resourceId, async () => {
-      await this.dropRole(access, role.role);
-      const needed = [...this.#live.values()].some(
-        (other) => other !== live && other.scope.hash === scope.hash && other.grant.resourceId === grant.resourceId,
-      );
-      if (!needed) {
-        await this.dropScope(access, scope);
-      }
-    });
+    await this.#locked(grant.resourceId, () => this.#unmake(access, role.role, scope));
+  }
+
+  /** Inside the resource's lock: drops a grant role, and its scope when no other live grant has it. */
+  async #unmake(access: ResourceAccess, role: string, scope: LiveGrant["scope"]): Promise<void> {
+    const users = this.#users(access.resource.id, scope.hash);
+    users.delete(role);
+    await this.dropRole(access, role);
+    if (users.size === 0) {
+      await this.dropScope(access, scope);
+    }
+  }
+
+  /** Roles that need a scope, from before it is made for them: changed inside the resource's lock only. */
+  #users(resource: ResourceId, hash: string): Set<string> {
+    const key = `${resource} ${hash}`;
+    let users = this.#scopeUsers.get(key);
+    if (users === undefined) {
+      users = new Set();
+      this.#scopeUsers.set(key, users);
+    }
+    return users;
   }
 
   /** Drops a grant role; it is forgotten only when the catalog shows that nothing is left. */

@@ -390,6 +390,7 @@ describe("what entries say of one another", () => {
       const intent = await recordCommand(writer, true);
       const entry = {
         type: "cancel.requested",
+        count: 1,
         known: true,
         session: {
           id: ids("ses"),
