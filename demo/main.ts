@@ -85,9 +85,9 @@ async function main(options: Options): Promise<number> {
   let code: number;
   try {
     const end = await Promise.race([play(options, story, stack), interrupted]);
-    code = end === "interrupted" ? 130 : end;
-    if (options.keep && code !== 130) {
-      await interrupted;
+    code = end === "interrupted" ? 130 : end.code;
+    if (options.keep && end !== "interrupted") {
+      code = await keep(end, story, interrupted);
     }
   } catch (error) {
     story.failed("the demo failed", describe(error));
@@ -104,20 +104,43 @@ async function main(options: Options): Promise<number> {
   return code;
 }
 
-async function play(options: Options, story: Story, stack: AsyncDisposableStack): Promise<number> {
+/** How the story ended, and the gateway that it leaves. */
+interface Played {
+  readonly code: number;
+  readonly gateway: DemoGateway;
+}
+
+/** Waits for Ctrl-C, or for a gateway that somebody or something else ends. */
+async function keep(played: Played, story: Story, interrupted: Promise<"interrupted">): Promise<number> {
+  const { code, gateway } = played;
+  const how = await Promise.race([gateway.ended, interrupted.then(() => null)]);
+  if (how === null) {
+    return code;
+  }
+  story.line("");
+  story.failed("the gateway ended", `${how}; the demo's database and files go with it`);
+  tellLastWords(gateway, story);
+  return 1;
+}
+
+async function play(options: Options, story: Story, stack: AsyncDisposableStack): Promise<Played> {
   const startedMs = performance.now();
   story.line(`sallyport demo · Node ${process.versions.node} · nothing leaves this machine`);
   story.line("");
   const stage = await setStage(story, stack);
   try {
-    return await playOn(options, stage, startedMs);
+    return { code: await playOn(options, stage, startedMs), gateway: stage.gateway };
   } catch (error) {
     if (!stack.disposed) {
-      const written = stage.gateway.output().trim().split("\n").slice(-gatewayLinesMax).join("\n  ");
-      story.line(`\nThe gateway wrote at last:\n  ${written}\n`);
+      tellLastWords(stage.gateway, story);
     }
     throw error;
   }
+}
+
+function tellLastWords(gateway: DemoGateway, story: Story): void {
+  const written = gateway.output().trim().split("\n").slice(-gatewayLinesMax).join("\n  ");
+  story.line(`\nThe gateway wrote at last:\n  ${written}\n`);
 }
 
 async function playOn(options: Options, stage: Stage, startedMs: number): Promise<number> {
@@ -324,6 +347,9 @@ function tellEnd(stage: Stage, summary: Summary, deviations: readonly string[], 
   if (deviations.length > 0) {
     story.line(`${deviations.length} things went otherwise than they must:`);
     deviations.forEach((deviation) => story.line(`  ${deviation}`));
+    if (options.keep) {
+      story.line(`The gateway runs until Ctrl-C; everything of it is in ${directory}`);
+    }
     return;
   }
   story.line(`Everything went as it must, in ${summary.seconds.toFixed(1)} s.`);

@@ -20,6 +20,8 @@ export interface DemoGateway extends AsyncDisposable {
   readonly control: ControlClient;
   /** Everything that it has written. */
   readonly output: () => string;
+  /** Resolves with how it ended, whoever ended it. */
+  readonly ended: Promise<string>;
   /** Drains and ends it. A second call waits for the same end. */
   readonly stop: () => Promise<void>;
 }
@@ -69,7 +71,7 @@ export async function startGateway(config: string, controlPort: number, tokenFil
       await control.close();
       await stop();
     };
-    return { control, output: () => output.join(""), stop, [Symbol.asyncDispose]: close };
+    return { control, output: () => output.join(""), ended, stop, [Symbol.asyncDispose]: close };
   } catch (error) {
     await stop();
     const written = output.join("").trim().split("\n").slice(-outputLinesMax).join("\n");

@@ -117,11 +117,11 @@ function describeVerification(found: LedgerVerification, directory: string, outp
     return `  ${fault.verdict}  ${clean(fault.file)}${entry}${byte}: ${clean(fault.words)}`;
   });
   const rest = found.faultCount - faults.length;
-  const unsigned = found.size - found.checkpointSize;
+  const unsigned = found.unsigned.entries;
   return [
     `${verdict} · ${clean(found.origin)} · ${directory}`,
-    `  integrity     ${found.integrity}`,
-    `  completeness  ${found.completeness} (as far as the ledger itself can tell: only a witness can tell that its end was cut off)`,
+    `  integrity     ${found.integrity}${unsigned > 0 ? `, for the ${found.checkpointSize} signed entries` : ""}`,
+    `  completeness  ${found.completeness}${unsigned > 0 ? `, for the ${found.checkpointSize} signed entries` : ""} (as far as the ledger itself can tell: only a witness can tell that its end was cut off)`,
     `  entries       ${found.size}, of them ${found.checkpointSize} signed${unsigned > 0 ? `, ${unsigned} not signed yet` : ""}`,
     `  root          ${found.rootHex}`,
     `  files         ${found.files.length} covered, ${found.filesNotCovered.length} that hold no evidence`,
@@ -129,6 +129,7 @@ function describeVerification(found: LedgerVerification, directory: string, outp
     ...(found.payloadsDestroyed > 0
       ? [`  erased        ${found.payloadsDestroyed} payloads whose key was destroyed`]
       : []),
+    ...found.notices.map((notice) => `  note          ${notice}`),
     ...faults,
     ...(rest > 0 ? [`  … and ${rest} more`] : []),
   ];

@@ -147,15 +147,15 @@ function addNodeVerbs(program: Command, verb: VerbMaker, setExitCode: (code: num
 }
 
 function addRun(program: Command, io: CliIo, setExitCode: (code: number) => void): void {
-  const collect = (value: string, values: readonly string[]): readonly string[] => [...values, value];
+  const collect = (value: string, values: readonly string[] = []): readonly string[] => [...values, value];
   const run = program
     .command("run")
     .description("Start a stdio MCP server with a credential of its own, and record what it is called for.")
     .requiredOption("--as <principal>", "who acts")
     .requiredOption("--task <task>", "title or ticket of the task; it names one active grant")
     .requiredOption("--resource <resource>", "the resource")
-    .option("--env <NAME=VALUE>", "for the server's environment; placeholders may stand in the value", collect, [])
-    .option("--serialize-calls", "pass calls on one at a time, so that each statement belongs to exactly one")
+    .option("--env <NAME=VALUE>", "for the server's environment, repeatable; placeholders may stand in the value", collect)
+    .option("--serialize-calls", "pass calls on one at a time, so that at most one call is in flight")
     .option("-c, --config <file>", "the configuration (or SALLYPORT_CONFIG)")
     .option("--json", "notes on standard error as JSON, one object a line")
     .argument("<server...>", "the server's program and its arguments, after `--`")
@@ -169,7 +169,7 @@ function addRun(program: Command, io: CliIo, setExitCode: (code: number) => void
       as: string;
       task: string;
       resource: string;
-      env: readonly string[];
+      env?: readonly string[];
       serializeCalls?: boolean;
       config?: string;
       json?: boolean;

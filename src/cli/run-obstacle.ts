@@ -60,6 +60,12 @@ export const parametersTooLong: Obstacle = {
   nextStep: "send less in one request",
 };
 
+export const unknownNotification: Obstacle = {
+  code: "mcp.invalid",
+  reason: "MCP has no such notification for a client to send, and nothing would record what the server makes of it",
+  nextStep: "send it as a request, with an id",
+};
+
 /** A line of the client that was dropped for its length. */
 export function lineTooLong(lengthBytes: number): Obstacle {
   return {

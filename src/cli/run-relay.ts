@@ -18,6 +18,7 @@ import {
   type RpcMessage,
   type RpcRequest,
   type RpcResponse,
+  clientNotifications,
   guessIds,
   readLine,
 } from "#protocols/mcp/message.ts";
@@ -36,6 +37,7 @@ import {
   tooManyBytes,
   tooManyCalls,
   unaskedAnswer,
+  unknownNotification,
 } from "./run-obstacle.ts";
 
 export interface RelayParts {
@@ -138,6 +140,10 @@ export class Relay {
     }
     const messages = read.kind === "single" ? [read.message] : read.messages;
     const requests = messages.filter((message) => message.kind === "request");
+    if (messages.some((message) => message.kind === "notification" && !clientNotifications.has(message.method))) {
+      const ids = requests.map((request) => request.id);
+      return this.#refuse(ids, unknownNotification, -32600);
+    }
     if (requests.length === 0) {
       return this.#passAlong(bytes, messages);
     }

@@ -5,10 +5,11 @@ import { basename, join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ControlPlane, StartedRun } from "#domain/control.ts";
-import { SallyportError } from "#domain/errors.ts";
+import { InvariantError, SallyportError } from "#domain/errors.ts";
 import { limits } from "#domain/limits.ts";
 import { type Line, LineDecoder } from "#protocols/mcp/lines.ts";
 import { type ProcessEnd, ServerProcess } from "./run-child.ts";
+import { RunGuard } from "./run-guard.ts";
 import { type ServerCommand, type ServerTemplate, fillTemplate, pgpassLine } from "./run-placeholders.ts";
 import { type Obstacle, describeFailure } from "./run-obstacle.ts";
 import { Relay } from "./run-relay.ts";
@@ -76,6 +77,8 @@ class RunSession {
   /** Settles when everything that the server wrote has been relayed. */
   #serverLoop: Promise<void> = Promise.resolve();
   #temporaryDirectory: string | null = null;
+  /** Armed before there is a file or a process to leave behind. */
+  #guard: RunGuard | null = null;
   #reason = "the run ended";
   /** Settled when the gateway has said that it holds this run, or that it never will. */
   readonly #held = Promise.withResolvers<void>();
@@ -106,15 +109,18 @@ class RunSession {
       onStop();
     }
     stdout.on("error", () => this.#clientGone.resolve());
-    await this.#writePasswordFiles();
-    this.#loops = Promise.all([this.#watchRun(), this.#relayClient()]);
+    // First of all: a run whose events nobody reads has nobody behind it, and the gateway ends it.
+    const watching = this.#watchRun();
+    this.#loops = watching;
+    await this.#prepare();
+    this.#loops = Promise.all([watching, this.#relayClient()]);
     void this.#clientGone.promise.then(() => this.#ending.resolve({ how: "client" }));
     return this.#finish(await this.#ending.promise);
   }
 
   /** Also after a failure in the middle nothing is left: no process, no credential, no file. */
   async close(): Promise<void> {
-    await this.#server?.stop();
+    const end = await this.#server?.stop();
     // The gateway ends the run by itself when the stream of events is gone: this only says why, and sooner.
     await this.#atMost(this.#parts.control.endRun(this.#started.runId, this.#reason).catch(() => {}));
     this.#events.abort();
@@ -122,6 +128,9 @@ class RunSession {
     await this.#atMost(this.#loops);
     if (this.#temporaryDirectory !== null) {
       await rm(this.#temporaryDirectory, { recursive: true, force: true });
+    }
+    if (end !== "stuck") {
+      this.#guard?.disarm();
     }
   }
 
@@ -197,11 +206,15 @@ class RunSession {
     const directory = this.#temporaryDirectory;
     const files = { PASSWORD_FILE: join(directory ?? "", "password"), PGPASSFILE: join(directory ?? "", "pgpass") };
     const { connection, runId } = this.#started;
+    const guard = this.#guard;
+    if (guard === null) {
+      throw new InvariantError("a server is started only under a guard");
+    }
     let server: ServerProcess;
     try {
       const command = fillTemplate(this.#input.template, connection, files, this.#parts.environment);
       assertNoSecret(command, connection.password);
-      server = ServerProcess.start(command, runId, directory);
+      server = ServerProcess.start(command, runId, guard);
     } catch (error) {
       // Such as a NUL in an argument: told like a program that is not there.
       const cause = error instanceof Error ? error : new Error("the server cannot be started");
@@ -284,13 +297,13 @@ class RunSession {
     }
   }
 
-  async #writePasswordFiles(): Promise<void> {
+  /** Arms the guard and writes the files that the server asks for. A kill before the guard leaves an empty directory. */
+  async #prepare(): Promise<void> {
     const { files } = this.#input.template;
-    if (files.length === 0) {
-      return;
-    }
     // mkdtemp makes it 0700.
-    this.#temporaryDirectory = await mkdtemp(join(tmpdir(), "sallyport-run-"));
+    const directory = files.length === 0 ? null : await mkdtemp(join(tmpdir(), "sallyport-run-"));
+    this.#temporaryDirectory = directory;
+    this.#guard = RunGuard.arm(this.#started.runId, directory);
     const { connection } = this.#started;
     const contents = {
       PASSWORD_FILE: ["password", connection.password],
@@ -298,7 +311,7 @@ class RunSession {
     } as const;
     for (const file of files) {
       const [name, content] = contents[file];
-      await writeFile(join(this.#temporaryDirectory, name), content, { mode: 0o600, flag: "wx" });
+      await writeFile(join(directory ?? "", name), content, { mode: 0o600, flag: "wx" });
     }
   }
 

@@ -1,7 +1,7 @@
 /** `sallyport run` as a process: killed, told to stop, and in front of real MCP servers that a real client drives. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -76,6 +76,46 @@ describe.runIf(process.platform === "linux")("the tree of the server", () => {
     expect(await exited).toBe(143);
     expect(await Promise.all(pids.map(hasEnded))).toEqual(Array(5).fill(true));
     await stop();
+  });
+});
+
+describe.runIf(process.platform === "linux")(
+  "a daemon of the server that has left its group, session, parents and environment",
+  () => {
+    test.each(["SIGTERM", "SIGKILL"] as const)("ends with the run, told by %s", async (signal) => {
+      const directory = await mkdtemp(join(tmpdir(), "sallyport-test-"));
+      const pidFile = join(directory, "pid");
+      const run = spawn(process.execPath, [runProcess, "--", process.execPath, rpcServer], {
+        stdio: ["pipe", "ignore", "inherit"],
+      });
+      run.stdin.write(`${JSON.stringify(request(1, "daemon", { pidFile, ms: 300 }))}\n`);
+      await expect.poll(() => readFile(pidFile, "utf8").catch(() => ""), { timeout: 15_000 }).toMatch(/\n$/);
+      const pid = Number(await readFile(pidFile, "utf8"));
+      const parentOf = async (): Promise<number> =>
+        Number(/\) \S (\d+)/.exec(await readFile(`/proc/${pid}/stat`, "latin1"))?.[1]);
+      const parent = await parentOf();
+      await expect.poll(parentOf, { timeout: 5000 }).not.toBe(parent);
+      expect(await readFile(`/proc/${pid}/environ`, "latin1")).not.toContain("SALLYPORT");
+      expect(await hasEnded(pid)).toBe(false);
+      run.kill(signal);
+      await expect.poll(() => hasEnded(pid), { timeout: 10_000 }).toBe(true);
+      await rm(directory, { recursive: true });
+    });
+  },
+);
+
+describe("the files with the password", () => {
+  test("go with a run that is killed before its first request", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "sallyport test "));
+    const run = spawn(process.execPath, [runProcess, "FILE={{PGPASSFILE}}", "--", process.execPath, rpcServer], {
+      env: { ...process.env, TMPDIR: directory },
+      stdio: ["pipe", "ignore", "inherit"],
+    });
+    const files = async (): Promise<readonly string[]> => readdir(directory, { recursive: true });
+    await expect.poll(files, { timeout: 15_000 }).toHaveLength(2);
+    run.kill("SIGKILL");
+    await expect.poll(files, { timeout: 5000 }).toEqual([]);
+    await rm(directory, { recursive: true });
   });
 });
 

@@ -110,9 +110,9 @@ describe("sallyport run: the client's lines", () => {
     const run = startRunHarness({ control });
     const sent = [
       request(1, "echo"),
-      { jsonrpc: "2.0", method: "notifications/a" },
+      { jsonrpc: "2.0", method: "notifications/progress" },
       request(2, "echo"),
-      { jsonrpc: "2.0", method: "notifications/b" },
+      { jsonrpc: "2.0", method: "notifications/roots/list_changed" },
       request(3, "echo"),
     ];
     sent.forEach((line) => run.send(line));

@@ -9,6 +9,9 @@ interface Request {
   readonly params?: { readonly [key: string]: unknown };
 }
 
+/** Methods of the notifications that came. */
+const notes: string[] = [];
+
 function write(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
@@ -27,8 +30,31 @@ function plantTree(pidFile: string): void {
   });
 }
 
+/**
+ * A daemon: in a session of its own, its parents gone, nothing of this process in its environment. Its last parent lives for
+ * `ms` before it lets go.
+ */
+function plantDaemon(pidFile: string, ms: number): void {
+  const parent = 'sleep 1000 & echo $! >"$0"; sleep "$1"';
+  const daemon = spawn(
+    "/bin/sh",
+    ["-c", 'setsid /bin/sh -c "$0" "$1" "$2" & sleep 0.1', parent, pidFile, String(ms / 1000)],
+    {
+      env: { PATH: "/usr/bin:/bin" },
+      detached: true,
+      stdio: "ignore",
+    },
+  );
+  daemon.unref();
+}
+
 function handle(text: string, request: Request): void {
-  const { id, method, params = {} } = request;
+  const { id, method: sent, params = {} } = request;
+  // As careless servers do it: the last word decides, with or without an id.
+  const method = sent === "notifications/cancelled" ? sent : sent?.split("/").at(-1);
+  if (id === undefined && sent?.startsWith("notifications/") === true) {
+    notes.push(sent);
+  }
   const reply = (result: unknown): void => write({ jsonrpc: "2.0", id, result });
   switch (method) {
     case "hang":
@@ -36,6 +62,8 @@ function handle(text: string, request: Request): void {
       return;
     case "echo":
       return reply({ line: text });
+    case "notes":
+      return reply({ methods: notes });
     case "environment":
       return reply({ arguments: process.argv.slice(2), environment: process.env });
     case "tool-error":
@@ -55,6 +83,9 @@ function handle(text: string, request: Request): void {
       return;
     case "tree":
       plantTree(String(params["pidFile"]));
+      return reply({});
+    case "daemon":
+      plantDaemon(String(params["pidFile"]), Number(params["ms"]));
       return reply({});
     case "long":
       process.stdout.write(`{"jsonrpc":"2.0","id":${id},"result":{"text":"${"x".repeat(Number(params["bytes"]))}"}}\n`);

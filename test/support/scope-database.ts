@@ -168,7 +168,7 @@ export async function grantAll(sql: (text: string) => Promise<unknown>, schema: 
   await sql(`
     GRANT CREATE ON DATABASE billing TO provisioner;
     GRANT USAGE ON SCHEMA ${name} TO provisioner WITH GRANT OPTION;
-    GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES ON ALL TABLES IN SCHEMA ${name} TO provisioner WITH GRANT OPTION;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${name} TO provisioner WITH GRANT OPTION;
     GRANT USAGE ON ALL SEQUENCES IN SCHEMA ${name} TO provisioner WITH GRANT OPTION;`);
 }
 

@@ -1,6 +1,6 @@
 /**
  * What a line of JSON-RPC 2.0 is, found without making values of it: the line itself is what is forwarded. A line is refused
- * when it is none of the four shapes, or when two readers could take it for two different things (a key twice or in another
+ * when it is neither request, notification nor response, or when two readers could take it for two different things (a key twice or in another
  * case, a key that no one looks at, an id that loses digits as a floating-point number).
  *
  * Sources: JSON-RPC 2.0; MCP 2025-03-26 (batches) and 2025-11-25, "Base protocol" and "Transports".
@@ -76,6 +76,18 @@ export interface RpcLimits {
   readonly rpcIdCharactersMax: number;
   readonly rpcBatchMessagesMax: number;
 }
+
+/** What makes a message without an id a notification (MCP, "Notifications"): any other one asks for something. */
+const notificationPrefix = "notifications/";
+
+/** The notifications that MCP has clients send: none of them asks its server for data. */
+export const clientNotifications: ReadonlySet<string> = new Set([
+  "notifications/cancelled",
+  "notifications/initialized",
+  "notifications/progress",
+  "notifications/roots/list_changed",
+  "notifications/tasks/status",
+]);
 
 const words = ["jsonrpc", "id", "method", "params", "result", "error"] as const;
 
@@ -176,8 +188,10 @@ function readCall(
     return ambiguous("the message is both a request and a response", ids);
   }
   const method = readName(bytes, methodMember, limits);
-  if (method === null) {
-    return invalid(`"method" has to be a string of 1 to ${limits.rpcNameCharactersMax} printable characters`, ids);
+  // ASCII without spaces: what a reader trims or folds would be another method to it.
+  if (method === null || !/^[!-~]+$/.test(method)) {
+    const charactersMax = limits.rpcNameCharactersMax;
+    return invalid(`"method" has to be a string of 1 to ${charactersMax} visible ASCII characters`, ids);
   }
   const parameters = members.get("params") ?? null;
   if (parameters !== null && parameters.kind !== "object" && parameters.kind !== "array") {
@@ -187,6 +201,12 @@ function readCall(
     return id === null
       ? invalid('"id" of a request may not be null')
       : readRequest(bytes, { id, method, parameters }, limits);
+  }
+  // A server that dispatches on the method alone would do the work of a call that no record stands for.
+  if (!method.startsWith(notificationPrefix) || method === notificationPrefix) {
+    return invalid(
+      `a message without "id" has to be a notification, and its method to begin with "${notificationPrefix}"`,
+    );
   }
   return {
     kind: "notification",

@@ -24,7 +24,9 @@ const ids = fc.constantFrom("1", "2", "3", '"a"');
 const request = fc
   .record({ id: ids, method: fc.constantFrom("ping", "tools/list", "x") })
   .map(({ id, method }) => `{"jsonrpc":"2.0","id":${id},"method":"${method}"}`);
-const notification = fc.constant('{"jsonrpc":"2.0","method":"notifications/x"}');
+const notification = fc
+  .constantFrom("notifications/initialized", "notifications/x", "tools/call")
+  .map((method) => `{"jsonrpc":"2.0","method":"${method}"}`);
 const cancellation = ids.map(
   (id) => `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":${id}}}`,
 );
@@ -155,6 +157,7 @@ describe("the relay", () => {
           const sent = (from: "client" | "server"): ReadonlySet<string> =>
             new Set(steps.flatMap((one) => (one.from === from ? [`${one.text}\n`] : [])));
           expect(toServer.filter((text) => !sent("client").has(text))).toEqual([]);
+          expect(toServer.filter((text) => /"method":"(tools\/call|notifications\/x)"/.test(text))).toEqual([]);
           const own = toClient.filter((text) => !sent("server").has(text));
           expect(own.every((text) => text.includes('"error":{"code":-3'))).toBe(true);
 
