@@ -8,7 +8,7 @@
  * - `writes`: commands that wait for their record: an intent with an encrypted statement, then an outcome, each awaited
  * - `reads`: pure reads: the intent is put in the queue, the outcome follows at once, both awaited together
  */
-import { randomBytes } from "node:crypto";
+import { createSecretKey, randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ import type { Outcome } from "#domain/outcome.ts";
 import { openLedger, type OpenLedger } from "#ledger/append.ts";
 import type { Draft, EntryDraft, EntrySession } from "#ledger/entry.ts";
 import { nodeFiles, writeAll, type WritableFile } from "#ledger/files.ts";
-import { encodeBatch, type Unframed } from "#ledger/frame.ts";
+import { encodeBatch, encodeSegmentHead, type Unframed } from "#ledger/frame.ts";
 import { percentiles } from "./load.ts";
 
 const { values } = parseArgs({
@@ -82,6 +82,7 @@ class FrameWriter {
   #waiting: { readonly frame: Unframed; readonly resolve: () => void }[] = [];
   #isBusy = false;
   #index = 0;
+  #chain = encodeSegmentHead({ sequence: 1, opening: 1 }, createSecretKey(Buffer.alloc(32, 1))).chain;
 
   constructor(file: WritableFile) {
     this.#file = file;
@@ -103,10 +104,12 @@ class FrameWriter {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting;
       this.#waiting = [];
-      const { bytes } = encodeBatch(
+      const { bytes, chain } = encodeBatch(
         this.#index,
         batch.map(({ frame }) => frame),
+        this.#chain,
       );
+      this.#chain = chain;
       this.#index += batch.length;
       writeAll(this.#file, bytes);
       await this.#file.sync();
@@ -205,7 +208,7 @@ async function runLedger(directory: string, ms: number): Promise<readonly Ledger
   });
   await ledger.openDataKey(session.id);
   const operations: Readonly<Record<"entries" | "writes" | "reads", () => Promise<unknown>>> = {
-    entries: () => ledger.record({ entry: { type: "cancel.requested", session: null, known: false } }, null),
+    entries: () => ledger.record({ entry: { type: "cancel.requested", session: null, known: false, count: 1 } }, null),
     writes: async () => {
       const command = newId("cmd");
       const decision = decide();

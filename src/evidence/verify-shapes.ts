@@ -106,7 +106,11 @@ const isOutcome = objectOf({
     }),
   ),
 });
-const isPayload = objectOf({ key: isString, hash: isHash, bytes: isCount });
+const isScrubbed: Check = (value) =>
+  isRecord(value) &&
+  Object.keys(value).length > 0 &&
+  Object.values(value).every((count) => isCount(count) && count !== 0);
+const isPayload = objectOf({ key: isString, hash: isHash, bytes: isCount }, { scrubbed: isScrubbed });
 
 /** The fields of each type besides its head. The type makes a field that is forgotten here an error of compilation. */
 const shapes: {
@@ -300,7 +304,15 @@ function faultOf(value: unknown, text: string): string | null {
   if (field !== null) {
     return `its field ${JSON.stringify(field)} is missing, unknown or malformed`;
   }
-  return "commitments" in value === "payload" in value ? null : "it has a payload without commitments, or the reverse";
+  if ("commitments" in value !== "payload" in value) {
+    return "it has a payload without commitments, or the reverse";
+  }
+  return isScrubbedCommitted(value) ? null : "it says of a field that it does not commit to that it was scrubbed";
+}
+
+function isScrubbedCommitted({ payload, commitments }: { readonly [name: string]: unknown }): boolean {
+  const scrubbed = isRecord(payload) ? payload["scrubbed"] : undefined;
+  return !isRecord(scrubbed) || (isRecord(commitments) && Object.keys(scrubbed).every((name) => name in commitments));
 }
 
 function isEntryType(type: unknown): type is EntryType {

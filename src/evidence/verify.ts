@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { equalBytes, leafHash } from "#tlog/hash.ts";
 import { openCheckpoint } from "#tlog/checkpoint.ts";
 import type { Checkpoint } from "#tlog/checkpoint.ts";
-import { parseVerifierKey } from "#tlog/note.ts";
+import { parseNote, parseVerifierKey } from "#tlog/note.ts";
 import type { VerifierKey } from "#tlog/note.ts";
 import { bundleReader, tileWidth } from "#tlog/tile.ts";
 import { canonicalJson } from "#ledger/entry.ts";
@@ -20,6 +20,8 @@ import { Findings, firstDifference } from "./verify-findings.ts";
 import type { LedgerFault } from "./verify-findings.ts";
 import { LinkChecker } from "./verify-links.ts";
 import type { OpenIntent } from "./verify-links.ts";
+import { countIgnoredSignatures, noticesOf, UnsignedTimes } from "./verify-notices.ts";
+import type { UnsignedEntries } from "./verify-notices.ts";
 import { hashOfCiphertext, PayloadWalk } from "./verify-payloads.ts";
 import { judgeEntry } from "./verify-shapes.ts";
 import { readTail } from "./verify-tail.ts";
@@ -33,11 +35,17 @@ export interface VerifyOptions {
   readonly verifierKey: string;
 }
 
-/** What verification comes to. */
+/**
+ * What verification comes to. The verdicts speak for the entries under the signed checkpoint. Those past it were looked
+ * over for damage, and a fault in them counts; that there is none says nothing about who wrote them (see `unsigned`).
+ */
 export interface LedgerVerification {
   /** Whether nothing was changed. */
   readonly integrity: "intact" | "broken";
-  /** Whether nothing is missing, as far as the log itself can tell: only a witness can tell that its end was cut off. */
+  /**
+   * Whether nothing is missing, as far as the log itself can tell. That its end was cut off, or that an older copy was put
+   * in its place, only a witness can tell from outside, and the node when it starts.
+   */
   readonly completeness: "complete" | "incomplete";
   readonly faults: readonly LedgerFault[];
   /** Faults in all; the list above ends at a bound. */
@@ -49,8 +57,14 @@ export interface LedgerVerification {
   readonly origin: string;
   /** Entries under the signed checkpoint. */
   readonly checkpointSize: number;
-  /** Entries in all. Those past the checkpoint are checked for damage, but nothing signs them yet. */
+  /** Entries in all, the ones that nothing signs yet included. */
   readonly size: number;
+  /** Entries past the checkpoint: only the node can vouch for them, as only it has the key of their macs. */
+  readonly unsigned: UnsignedEntries;
+  /** Signature lines on the checkpoint by keys that were not given: nothing was checked of them. */
+  readonly signaturesIgnored: number;
+  /** What a reader of the verdicts has to know besides, in plain sentences. */
+  readonly notices: readonly string[];
   readonly rootHex: string;
   /** Intents without an outcome: each may have run. */
   readonly mayHaveRun: readonly OpenIntent[];
@@ -91,18 +105,23 @@ async function settledFiles(directory: string): Promise<LogFiles> {
 
 async function verifyFiles(files: LogFiles, key: VerifierKey): Promise<LedgerVerification> {
   const findings = new Findings();
-  const checkpoint = readCheckpoint(files, key, findings);
-  if (checkpoint === null) {
+  const opened = readCheckpoint(files, key, findings);
+  if (opened === null) {
     return resultOf(findings, { origin: key.name, size: 0, root: new Uint8Array(0), extensions: [] }, {});
   }
+  const { checkpoint, signaturesIgnored } = opened;
   checkMetadata(files, checkpoint.origin, findings);
   const tail = readTail(files, findings);
   const pass = new EntryPass(files, findings, checkpoint, tail);
   const edges = await verifyTree({ files, findings, checkpoint, onLeaf: (index, leaf) => pass.treeLeaf(index, leaf) });
-  return pass.finish(edges);
+  return pass.finish(edges, signaturesIgnored);
 }
 
-function readCheckpoint(files: LogFiles, key: VerifierKey, findings: Findings): Checkpoint | null {
+function readCheckpoint(
+  files: LogFiles,
+  key: VerifierKey,
+  findings: Findings,
+): { readonly checkpoint: Checkpoint; readonly signaturesIgnored: number } | null {
   findings.cover("checkpoint");
   const bytes = files.read("checkpoint");
   if (bytes === null) {
@@ -115,7 +134,11 @@ function readCheckpoint(files: LogFiles, key: VerifierKey, findings: Findings): 
     findings.broken("checkpoint", words);
     return null;
   }
-  return checkpoint.value;
+  const note = parseNote(bytes);
+  return {
+    checkpoint: checkpoint.value,
+    signaturesIgnored: note.ok ? countIgnoredSignatures(note.value, key, findings) : 0,
+  };
 }
 
 /** Every byte of `log.json` follows from the log's name. */
@@ -145,6 +168,7 @@ class EntryPass {
   readonly #payloads: PayloadWalk;
   /** Entries of the tree that are damaged or missing. */
   readonly #damaged = new Set<number>();
+  readonly #unsigned = new UnsignedTimes();
   readonly #bundles = new Map<number, readonly Uint8Array[]>();
 
   constructor(files: LogFiles, findings: Findings, checkpoint: Checkpoint, tail: readonly TailRecord[]) {
@@ -181,6 +205,9 @@ class EntryPass {
   }): NonNullable<Entry["payload"]> | null {
     const { index, entry: bytes, file, byte } = record;
     const judged = judgeEntry(bytes);
+    if (index >= this.#checkpoint.size) {
+      this.#unsigned.add(judged.ok ? judged.entry.at : null);
+    }
     if (!judged.ok) {
       this.#findings.broken(file, `entry ${index} is not an entry: ${judged.reason}`, { entry: index, byte });
       return judged.payload;
@@ -222,7 +249,7 @@ class EntryPass {
     return judged?.ok === true ? judged.entry : null;
   }
 
-  finish(edges: TreeEdges): LedgerVerification {
+  finish(edges: TreeEdges, signaturesIgnored: number): LedgerVerification {
     const { size } = this.#checkpoint;
     let expected = Math.min(this.#tail[0]?.index ?? size, size);
     const past: TailRecord[] = [];
@@ -249,8 +276,14 @@ class EntryPass {
       leafAt: (index) => this.#leafAt(index),
     });
     const mayHaveRun = this.#links.mayHaveRun;
-    const details = { size: size + past.length, mayHaveRun, payloadsDestroyed, filesNotCovered };
-    return resultOf(this.#findings, this.#checkpoint, details);
+    return resultOf(this.#findings, this.#checkpoint, {
+      size: size + past.length,
+      unsigned: this.#unsigned.result,
+      signaturesIgnored,
+      mayHaveRun,
+      payloadsDestroyed,
+      filesNotCovered,
+    });
   }
 
   #gap(record: TailRecord, expected: number): void {
@@ -285,9 +318,16 @@ class EntryPass {
   }
 }
 
-type Details = Partial<Pick<LedgerVerification, "size" | "mayHaveRun" | "payloadsDestroyed" | "filesNotCovered">>;
+type Details = Partial<
+  Pick<
+    LedgerVerification,
+    "size" | "unsigned" | "signaturesIgnored" | "mayHaveRun" | "payloadsDestroyed" | "filesNotCovered"
+  >
+>;
 
 function resultOf(findings: Findings, checkpoint: Checkpoint, details: Details): LedgerVerification {
+  const unsigned = details.unsigned ?? new UnsignedTimes().result;
+  const signaturesIgnored = details.signaturesIgnored ?? 0;
   return {
     integrity: findings.count("integrity") === 0 ? "intact" : "broken",
     completeness: findings.count("completeness") === 0 ? "complete" : "incomplete",
@@ -298,6 +338,9 @@ function resultOf(findings: Findings, checkpoint: Checkpoint, details: Details):
     origin: checkpoint.origin,
     checkpointSize: checkpoint.size,
     size: details.size ?? checkpoint.size,
+    unsigned,
+    signaturesIgnored,
+    notices: noticesOf(unsigned, signaturesIgnored),
     rootHex: Buffer.from(checkpoint.root).toString("hex"),
     mayHaveRun: details.mayHaveRun ?? [],
     payloadsDestroyed: details.payloadsDestroyed ?? 0,

@@ -366,9 +366,21 @@ export class GrantBook {
   async #unmake(access: ResourceAccess, role: string, scope: LiveGrant["scope"]): Promise<void> {
     const users = this.#users(access.resource.id, scope.hash);
     users.delete(role);
-    await this.dropRole(access, role);
+    let leftover: SallyportError | null = null;
+    try {
+      await this.dropRole(access, role);
+    } catch (error) {
+      if (!(error instanceof SallyportError) || error.code !== "resource.leftover") {
+        throw error;
+      }
+      leftover = error;
+    }
+    // A role that something elsewhere holds back can neither log in nor use its scope any more: the scope goes all the same.
     if (users.size === 0) {
       await this.dropScope(access, scope);
+    }
+    if (leftover !== null) {
+      throw leftover;
     }
   }
 

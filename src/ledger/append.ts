@@ -6,6 +6,7 @@ import type { AllowPure } from "#domain/decision.ts";
 import { InvariantError, SallyportError } from "#domain/errors.ts";
 import { limits } from "#domain/limits.ts";
 import type { PayloadFields } from "#domain/outcome.ts";
+import type { Checkpoint } from "#tlog/checkpoint.ts";
 
 import { canonicalJson, entryVersion } from "./entry.ts";
 import type { Draft, Entry, EntryDraft, LedgerDraft } from "./entry.ts";
@@ -26,13 +27,23 @@ import type { KeyStore, LedgerKeys } from "./keys.ts";
 import type { Ledger, LedgerStatus } from "./ledger.ts";
 import { claimLog, processClaimant } from "./lock.ts";
 import type { Claimant } from "./lock.ts";
+import { assertReaches, readNewest, writeNewest } from "./newest.ts";
 import { sealPayload } from "./payloads.ts";
 import type { SealedPayload } from "./payloads.ts";
 import { Publisher } from "./publish.ts";
 import { mintEnqueued, mintRecorded } from "./recorded.ts";
 import type { Enqueued, Recorded } from "./recorded.ts";
-import { hasCheckpoint, loadTail, loadTree, prepareDirectory, removeSegments, trimPayloads } from "./recover.ts";
+import {
+  cutTornEnds,
+  hasCheckpoint,
+  loadTail,
+  loadTree,
+  prepareDirectory,
+  removeSegments,
+  trimPayloads,
+} from "./recover.ts";
 import type { Tail } from "./recover.ts";
+import { scrubFields } from "./scrub.ts";
 import { createSegment, Sequencer } from "./sequencer.ts";
 import type { LedgerTuning } from "./sequencer.ts";
 
@@ -103,11 +114,20 @@ async function openClaimed(options: LedgerOptions, files: Files, release: () => 
     });
   }
   await prepareDirectory(place, origin, !hasLog);
+  const newest = await readNewest(keyStore, origin, hasLog);
+  const last = newest?.opening ?? 0;
   const edge = await loadTree(place, keys.signer);
-  const tail = await loadTail(place, edge.size);
+  const tail = await loadTail(place, edge.size, { key: keys.segmentKey, opening: last });
+  if (newest !== null) {
+    await assertReaches({ place, signer: keys.signer, edge, pending: tail.pending }, newest);
+  }
+  // Everything was found in order; from here on things are changed.
+  await cutTornEnds(place, tail);
   const payloads = await trimPayloads(place, edge.size, tail.pending);
-  const publisher = new Publisher({ directory, files, signer: keys.signer, edge, payloads });
-  const opening = openingEntry(origin, edge.size, tail);
+  let opening = last;
+  const note = (checkpoint: Checkpoint): Promise<void> => writeNewest(keyStore, { checkpoint, opening });
+  const publisher = new Publisher({ directory, files, signer: keys.signer, edge, payloads, note });
+  const openingEntry = openingEntryOf(origin, edge.size, tail);
   if (!hasLog) {
     await publisher.writeCheckpoint(publisher.checkpoint);
     // A crash here leaves an empty log, whose first entry is still to be written.
@@ -116,14 +136,19 @@ async function openClaimed(options: LedgerOptions, files: Files, release: () => 
   if (tail.pending.length > 0) {
     await publisher.publish(tail.pending);
   }
+  // A crash here leaves segments of the last opening, all of them in the tree: the next start removes them.
+  opening = last + 1;
+  await note(publisher.checkpoint);
+  // From here on a segment of an earlier opening adds nothing to the log, whoever puts one back.
   const nodeKey = await openDataKey(keyStore, keys.kek, nodeDataKey);
-  const segment = await createSegment(files, directory, (tail.segments.at(-1) ?? 0) + 1);
+  const head = { sequence: (tail.segments.at(-1) ?? 0) + 1, opening };
+  const segment = await createSegment(place, head, keys.segmentKey);
   const tuning = { ...defaultTuning, ...options.tuning };
-  const sequencer = new Sequencer({ directory, files, publisher, segment, tuning });
+  const sequencer = new Sequencer({ directory, files, publisher, segment, opening, tuning });
   const ledger = new LedgerWriter({ options, release, keys, keyStore, sequencer, nodeKey });
   try {
     await removeSegments(place, tail.segments);
-    await ledger.recordOwn(opening);
+    await ledger.recordOwn(openingEntry);
     await ledger.finishDestructions();
   } catch (error) {
     // The first failure is the one to tell of.
@@ -137,7 +162,7 @@ async function openClaimed(options: LedgerOptions, files: Files, release: () => 
  * A log that was closed has no segments, so any segment means that the last process ended otherwise. One that ended
  * before it recorded anything has not begun the log.
  */
-function openingEntry(origin: string, size: number, tail: Tail): LedgerDraft {
+function openingEntryOf(origin: string, size: number, tail: Tail): LedgerDraft {
   return tail.segments.length === 0 || size + tail.pending.length === 0
     ? { type: "ledger.opened", origin, size }
     : { type: "ledger.recovered", checkpoint: size, entries: tail.pending.length, tornBytes: tail.tornBytes };
@@ -331,11 +356,12 @@ class LedgerWriter implements OpenLedger {
   }
 
   #seal(key: string, fields: PayloadFields): SealedPayload {
-    const sealed = sealPayload(key, this.#dataKey(key), fields, this.#random);
+    const { fields: clean, scrubbed } = scrubFields(fields);
+    const sealed = sealPayload(key, this.#dataKey(key), clean, this.#random);
     if (sealed.payload.bytes > limits.payloadBytesMax) {
       throw tooLarge(`A payload would have ${sealed.payload.bytes} bytes`, limits.payloadBytesMax);
     }
-    return sealed;
+    return scrubbed === null ? sealed : { ...sealed, payload: { ...sealed.payload, scrubbed } };
   }
 
   #dataKey(name: string): KeyObject {

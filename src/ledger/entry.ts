@@ -280,6 +280,8 @@ export interface EntryPayload {
   readonly hash: string;
   /** Length of the ciphertext. */
   readonly bytes: number;
+  /** Credentials that were taken out of a field before it was committed to (see `scrub.ts`); absent when there were none. */
+  readonly scrubbed?: { readonly [field: string]: number };
 }
 
 /** What every entry has besides its own fields. */

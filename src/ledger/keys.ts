@@ -1,6 +1,7 @@
 /**
  * The ledger's keys, in a directory apart from the log: `signing.seed` (Ed25519), `payload.kek` (AES-256, wraps data
- * keys), `verifier.key` (public: what to give an assessor), `data/<name>.key` (one wrapped data key a session or run).
+ * keys), `segment.key` (HMAC-SHA-256, vouches for entries that are durable and not signed yet), `verifier.key` (public: what
+ * to give an assessor), `data/<name>.key` (one wrapped data key a session or run).
  */
 import { createSecretKey } from "node:crypto";
 import type { KeyObject } from "node:crypto";
@@ -18,6 +19,7 @@ const keyBytes = 32;
 const nonceBytes = 12;
 const signingFile = "signing.seed";
 const kekFile = "payload.kek";
+const segmentKeyFile = "segment.key";
 /** The public verifier key, as text: what `sallyport ledger verify --key` is given. */
 export const verifierKeyFile = "verifier.key";
 const dataDirectory = "data";
@@ -37,6 +39,8 @@ export interface KeyStore {
 export interface LedgerKeys {
   readonly signer: NoteSigner;
   readonly kek: KeyObject;
+  /** Makes the macs of the write-ahead segments. */
+  readonly segmentKey: KeyObject;
   /** Whether the log was begun: its first checkpoint has been durable once. */
   readonly isBegun: boolean;
 }
@@ -56,7 +60,7 @@ async function readKey(store: KeyStore, name: string): Promise<Uint8Array | null
 }
 
 /** Writes a file so that it is there whole or not at all. */
-async function writeDurably(store: KeyStore, directory: string, name: string, bytes: Uint8Array): Promise<void> {
+export async function writeDurably(store: KeyStore, directory: string, name: string, bytes: Uint8Array): Promise<void> {
   const draft = join(directory, `${name}.new`);
   await writeWhole(store.files, draft, "replace", [bytes]);
   // A crash here leaves the draft, which the next attempt replaces.
@@ -93,12 +97,13 @@ export async function openKeys(store: KeyStore, origin: string, hasLog: boolean)
   const isBegun = hasLog || begun !== null;
   const signer = noteSigner(origin, await keyOrNew(store, signingFile, isBegun));
   const kek = createSecretKey(await keyOrNew(store, kekFile, isBegun));
+  const segmentKey = createSecretKey(await keyOrNew(store, segmentKeyFile, isBegun));
   const verifierKey = Buffer.from(`${signer.verifierKey}\n`, "utf8");
   const published = await store.files.read(join(store.directory, verifierKeyFile));
   if (published === null || !verifierKey.equals(published)) {
     await writeDurably(store, store.directory, verifierKeyFile, verifierKey);
   }
-  return { signer, kek, isBegun };
+  return { signer, kek, segmentKey, isBegun };
 }
 
 /** Notes that the log exists, so that its loss is noticed at the next start. */

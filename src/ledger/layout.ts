@@ -25,7 +25,7 @@ export function segmentName(sequence: number): string {
 
 export function parseSegmentName(name: string): number | null {
   const sequence = parsePadded(name.replace(/\.wal$/, ""));
-  return sequence !== null && segmentName(sequence) === name ? sequence : null;
+  return sequence !== null && sequence > 0 && segmentName(sequence) === name ? sequence : null;
 }
 
 /** A payload file is named after the index of its first entry. */

@@ -4,7 +4,7 @@
  * Claim first, look second: of two processes that come at once, at least the later sees the other and withdraws.
  */
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { SallyportError } from "#domain/errors.ts";
@@ -20,22 +20,38 @@ export interface Claimant {
   readonly isAlive: (name: string) => boolean;
 }
 
-/** When a process started, in the system's own words; null when there is no such process. */
+/**
+ * When a process started, in the system's own words; null when there is no such process any more. One that has ended and
+ * that its parent has not asked after yet (a zombie) runs nothing more, and is none.
+ */
 function processStart(pid: number): string | null {
   try {
     if (process.platform === "linux") {
-      // proc(5): field 22, start time in ticks since boot. The second field, the program's name, may contain spaces.
+      // proc(5): field 3, the state, and 22, the start in ticks since boot. Field 2, the program's name, may contain spaces.
       const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-      const ticks = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      if (isDeadState(fields[0]) && !hasThreadsLeft(pid)) {
+        return null;
+      }
       const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").slice(0, 8);
-      return `${ticks}-${boot}`;
+      return `${fields[19] ?? ""}-${boot}`;
     }
-    const started = execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], { encoding: "latin1" });
-    return started.replaceAll(/[^A-Za-z0-9]+/g, "");
+    const line = execFileSync("ps", ["-o", "stat=,lstart=", "-p", String(pid)], { encoding: "latin1" }).trim();
+    const [state, ...started] = line.split(/\s+/);
+    return isDeadState(state) ? null : started.join("").replaceAll(/[^A-Za-z0-9]+/g, "");
   } catch {
     // No such process: neither `/proc` nor `ps` knows it.
     return null;
   }
+}
+
+function isDeadState(state: string | undefined): boolean {
+  return state !== undefined && /^[ZXx]/.test(state);
+}
+
+/** A killed process is a zombie when its first thread has ended; another may still be in the middle of a disk write. */
+function hasThreadsLeft(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).length > 1;
 }
 
 /** This process. Processes of another container's pid namespace cannot be seen, and count as dead. */

@@ -37,6 +37,8 @@ export interface PublisherParts {
   readonly signer: NoteSigner;
   readonly edge: TreeEdge;
   readonly payloads: PayloadPosition | null;
+  /** Notes a checkpoint outside the log's directory, durably, before it is published in it. */
+  readonly note: (checkpoint: Checkpoint) => Promise<void>;
 }
 
 /** Owns the tree, the payload files and the checkpoint. One `publish` at a time. */
@@ -99,10 +101,15 @@ export class Publisher {
   /** Signs a checkpoint and makes it the log's own. This is where entries become part of the published log. */
   async writeCheckpoint(checkpoint: Checkpoint): Promise<void> {
     const { directory, files, signer } = this.#parts;
-    const note = Buffer.from(signCheckpoint(checkpoint, [signer]), "utf8");
+    const signed = Buffer.from(signCheckpoint(checkpoint, [signer]), "utf8");
     const draft = join(directory, checkpointDraftFile);
-    await writeWhole(files, draft, "replace", [note]);
+    await writeWhole(files, draft, "replace", [signed]);
     // A crash here leaves the old checkpoint, and a draft that nobody reads.
+    await this.#parts.note(checkpoint);
+    // A crash here leaves a checkpoint that is older than the one that was noted. That can be made good: a segment goes only
+    // after its checkpoint has taken its place, so the segments hold all entries in between; the next start makes the tree of
+    // them, compares its root with the noted one, and publishes it. The other order could not: whoever had seen the new
+    // checkpoint could be shown the old directory again, and nothing would say that it is old.
     await files.rename(draft, join(directory, checkpointFile));
     // A crash here leaves either the old or the new checkpoint, each whole, and the files of both.
     await files.syncDirectory(directory);

@@ -111,7 +111,7 @@ async function takeSnapshot(directory: string, files: Files): Promise<Snapshot |
   const tail: Pending[] = [];
   for (const name of await files.list(join(directory, segmentDirectory))) {
     const segment = parseSegmentName(name) === null ? null : await files.read(join(directory, segmentDirectory, name));
-    tail.push(...(segment === null ? [] : decodeSegment(segment).pending.filter((entry) => entry.index >= size)));
+    tail.push(...(segment === null ? [] : decodeSegment(segment, null).pending.filter((entry) => entry.index >= size)));
   }
   const isWhole = tail.every((entry, i) => entry.index === size + i);
   return isWhole ? { note: bytes, checkpoint: checkpoint.value, tail } : null;

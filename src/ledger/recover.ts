@@ -1,4 +1,5 @@
 /** What a log's directory holds when it is opened: the published tree, and the durable entries that are not in it yet. */
+import type { KeyObject } from "node:crypto";
 import { join } from "node:path";
 
 import { SallyportError } from "#domain/errors.ts";
@@ -8,13 +9,14 @@ import { equalBytes } from "#tlog/hash.ts";
 import { parseVerifierKey } from "#tlog/note.ts";
 import type { NoteSigner } from "#tlog/note.ts";
 import { formatTilePath } from "#tlog/tile.ts";
+import type { TileName } from "#tlog/tile.ts";
 
 import { canonicalJson } from "./entry.ts";
 import { TreeEdge } from "./edge.ts";
 import { writeWhole } from "./files.ts";
 import type { Files } from "./files.ts";
 import { decodeSegment, payloadFrameBytes, payloadFrames } from "./frame.ts";
-import type { Pending } from "./frame.ts";
+import type { Pending, Segment } from "./frame.ts";
 import {
   checkpointFile,
   logFormat,
@@ -80,18 +82,23 @@ export async function loadTree(place: LogPlace, signer: NoteSigner): Promise<Tre
   if (checkpoint === null) {
     return TreeEdge.load(0, async () => new Uint8Array(0));
   }
-  const read = async (name: Parameters<typeof formatTilePath>[0]): Promise<Uint8Array> => {
-    const bytes = await place.files.read(join(place.directory, formatTilePath(name)));
-    if (bytes === null) {
-      throw corrupt(`${formatTilePath(name)} is missing`);
-    }
-    return bytes;
-  };
-  const edge = await TreeEdge.load(checkpoint.size, read);
+  const edge = await TreeEdge.load(checkpoint.size, (name) => readTreeFile(place, name));
   if (!equalBytes(edge.root(), checkpoint.root)) {
     throw corrupt("the newest tiles do not have the root that the checkpoint names");
   }
   return edge;
+}
+
+/**
+ * A tile or bundle of the published tree.
+ * @throws SallyportError `ledger.corrupt` when it is not there.
+ */
+export async function readTreeFile({ directory, files }: LogPlace, name: TileName): Promise<Uint8Array> {
+  const bytes = await files.read(join(directory, formatTilePath(name)));
+  if (bytes === null) {
+    throw corrupt(`${formatTilePath(name)} is missing`);
+  }
+  return bytes;
 }
 
 async function loadCheckpoint({ directory, files }: LogPlace, signer: NoteSigner): Promise<Checkpoint | null> {
@@ -107,23 +114,40 @@ async function loadCheckpoint({ directory, files }: LogPlace, signer: NoteSigner
   return checkpoint.value;
 }
 
+/** An unfinished write at the end of a segment. */
+interface TornEnd {
+  readonly path: string;
+  /** Where what is whole ends. */
+  readonly wholeBytes: number;
+}
+
 /** Durable entries after the checkpoint. */
 export interface Tail {
   readonly pending: readonly Pending[];
-  /** Bytes of an unfinished write that were cut off. */
+  /** Bytes of an unfinished write that are to be cut off. */
   readonly tornBytes: number;
+  readonly torn: readonly TornEnd[];
   /** The segments read, by number: the ones to remove once `pending` is published. */
   readonly segments: readonly number[];
 }
 
+/** What is known from outside the log's directory of what its segments can be. */
+export interface TailTrust {
+  readonly key: KeyObject;
+  /** The newest opening of the ledger that there has been. */
+  readonly opening: number;
+}
+
 /**
- * Reads the write-ahead segments and cuts off an unfinished last write.
- * @throws SallyportError `ledger.corrupt` when an entry that was once durable is damaged or missing.
+ * Reads the write-ahead segments. Nothing is changed: that comes when everything was found in order.
+ * @throws SallyportError `ledger.corrupt` when an entry that was once durable is damaged or missing, or was not written by
+ * this node; `ledger.keys` when the keys are older than the log.
  */
-export async function loadTail(place: LogPlace, publishedSize: number): Promise<Tail> {
+export async function loadTail(place: LogPlace, publishedSize: number, trust: TailTrust): Promise<Tail> {
   const { directory, files } = place;
   const segments: number[] = [];
   const pending: Pending[] = [];
+  const torn: TornEnd[] = [];
   let tornBytes = 0;
   for (const name of await files.list(join(directory, segmentDirectory))) {
     const sequence = parseSegmentName(name);
@@ -132,27 +156,90 @@ export async function loadTail(place: LogPlace, publishedSize: number): Promise<
     }
     const path = join(directory, segmentDirectory, name);
     const bytes = (await files.read(path)) ?? new Uint8Array(0);
-    const segment = decodeSegment(bytes);
-    if (segment.end === "corrupt" || (tornBytes > 0 && segment.pending.length > 0)) {
-      throw corrupt(`${segmentDirectory}/${name} is damaged at byte ${segment.wholeBytes}`);
+    const segment = decodeSegment(bytes, trust.key);
+    checkSegment(place, `${segmentDirectory}/${name}`, segment);
+    if (tornBytes > 0 && segment.pending.length > 0) {
+      throw corrupt(`a write before ${segmentDirectory}/${name} is unfinished`);
+    }
+    const past = segment.pending.filter((entry) => entry.index >= publishedSize);
+    if (segment.head !== null) {
+      checkHead(place, `${segmentDirectory}/${name}`, {
+        head: segment.head,
+        sequence,
+        opening: trust.opening,
+        isAllPublished: past.length === 0,
+      });
     }
     if (segment.end === "torn") {
       tornBytes += bytes.length - segment.wholeBytes;
-      const file = await files.open(path, "append");
-      await file.truncate(segment.wholeBytes);
-      await file.sync();
-      // A crash here leaves the segment without its unfinished write, which nobody was told of.
-      await file.close();
+      torn.push({ path, wholeBytes: segment.wholeBytes });
     }
     segments.push(sequence);
-    pending.push(...segment.pending.filter((entry) => entry.index >= publishedSize));
+    pending.push(...past);
   }
   pending.forEach((entry, i) => {
     if (entry.index !== publishedSize + i) {
       throw corrupt(`entry ${publishedSize + i} is missing from the write-ahead segments`);
     }
   });
-  return { pending, tornBytes, segments };
+  return { pending, tornBytes, torn, segments };
+}
+
+function checkSegment(place: LogPlace, file: string, { end, wholeBytes }: Segment): void {
+  if (end === "corrupt") {
+    throw corrupt(`${file} is damaged at byte ${wholeBytes}`);
+  }
+  if (end === "forged") {
+    throw foreign(place, `${file} holds entries from byte ${wholeBytes} on that this node did not write`);
+  }
+}
+
+function checkHead(
+  place: LogPlace,
+  file: string,
+  found: {
+    readonly head: NonNullable<Segment["head"]>;
+    readonly sequence: number;
+    readonly opening: number;
+    readonly isAllPublished: boolean;
+  },
+): void {
+  const { head, sequence, opening, isAllPublished } = found;
+  if (head.sequence !== sequence) {
+    throw foreign(place, `${file} is another segment under its name`);
+  }
+  if (head.opening > opening) {
+    throw new SallyportError(
+      "ledger.keys",
+      "gateway",
+      `The directory of keys is older than the log: ${file} is newer.`,
+      {
+        nextStep: "Restore the newest copy of the directory of keys.",
+      },
+    );
+  }
+  if (head.opening < opening && !isAllPublished) {
+    // A start publishes all that it finds before it begins its opening, so this was not there then.
+    throw foreign(place, `${file} is of an older copy: the last start did not find the entries in it`);
+  }
+}
+
+/** Somebody else has written in the log's directory. */
+export function foreign({ directory }: LogPlace, what: string): SallyportError {
+  return new SallyportError("ledger.corrupt", "gateway", `The ledger cannot be continued: ${what}.`, {
+    nextStep: `${directory} was changed or replaced by something other than this node: keep a copy of it as evidence, and restore the newest one that this node wrote.`,
+  });
+}
+
+/** Cuts off unfinished writes, of which nobody was told. */
+export async function cutTornEnds({ files }: LogPlace, { torn }: Tail): Promise<void> {
+  for (const { path, wholeBytes } of torn) {
+    const file = await files.open(path, "append");
+    await file.truncate(wholeBytes);
+    await file.sync();
+    // A crash here leaves the segment without its unfinished write.
+    await file.close();
+  }
 }
 
 /** Removes segments. A crash in here leaves some: the checkpoint covers their entries, and the next start removes them. */

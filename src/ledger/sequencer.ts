@@ -9,6 +9,7 @@
  * A failed write or sync is fatal and never tried again: after a failed `fdatasync` nobody but recovery, which reads it
  * back, knows what is on the disk. So the ledger fails once, for good, and with it everything that waits for it.
  */
+import type { KeyObject } from "node:crypto";
 import { join } from "node:path";
 
 import type { Checkpoint } from "#tlog/checkpoint.ts";
@@ -16,11 +17,12 @@ import type { Checkpoint } from "#tlog/checkpoint.ts";
 import { ledgerClosed, ledgerFailure } from "./failure.ts";
 import { writeAll } from "./files.ts";
 import type { Files, WritableFile } from "./files.ts";
-import { encodeBatch, recordBytes, segmentMagic } from "./frame.ts";
-import type { Pending, Unframed } from "./frame.ts";
+import { encodeBatch, encodeSegmentHead, recordBytes } from "./frame.ts";
+import type { Pending, SegmentChain, SegmentHead, Unframed } from "./frame.ts";
 import { segmentDirectory, segmentName } from "./layout.ts";
 import type { Publisher } from "./publish.ts";
 import { removeSegments } from "./recover.ts";
+import type { LogPlace } from "./recover.ts";
 
 /** How the ledger paces itself. */
 export interface LedgerTuning {
@@ -44,6 +46,8 @@ export interface Queued extends Unframed {
 export interface OpenSegment {
   readonly sequence: number;
   readonly file: WritableFile;
+  /** What the next batch is bound to. */
+  readonly chain: SegmentChain;
 }
 
 export interface SequencerParts {
@@ -51,6 +55,8 @@ export interface SequencerParts {
   readonly files: Files;
   readonly publisher: Publisher;
   readonly segment: OpenSegment;
+  /** Goes into the heads of further segments. */
+  readonly opening: number;
   readonly tuning: LedgerTuning;
 }
 
@@ -72,10 +78,15 @@ const earlyIntegrationPart = 4;
 const soonMs = 1;
 
 /** Creates a segment whose name is durable before the first batch goes into it. */
-export async function createSegment(files: Files, directory: string, sequence: number): Promise<OpenSegment> {
-  const file = await files.open(join(directory, segmentDirectory, segmentName(sequence)), "create");
+export async function createSegment(
+  { directory, files }: LogPlace,
+  head: SegmentHead,
+  key: KeyObject,
+): Promise<OpenSegment> {
+  const file = await files.open(join(directory, segmentDirectory, segmentName(head.sequence)), "create");
+  const { bytes, chain } = encodeSegmentHead(head, key);
   try {
-    writeAll(file, segmentMagic);
+    writeAll(file, bytes);
     await file.sync();
     // A crash here leaves an empty segment, or no name for it: there is nothing in it yet.
     await files.syncDirectory(join(directory, segmentDirectory));
@@ -83,7 +94,7 @@ export async function createSegment(files: Files, directory: string, sequence: n
     await file.close();
     throw error;
   }
-  return { sequence, file };
+  return { sequence: head.sequence, file, chain };
 }
 
 /** Owns the queue and the segments. Indexes are given in the order of `append`, which is the order in the log. */
@@ -207,7 +218,8 @@ export class Sequencer {
       return;
     }
     this.#isWriting = true;
-    const { bytes, pending } = encodeBatch(this.#durableSize, batch);
+    const { bytes, pending, chain } = encodeBatch(this.#durableSize, batch, this.#segment.chain);
+    this.#segment = { ...this.#segment, chain };
     try {
       writeAll(this.#segment.file, bytes);
       // A crash here leaves any part of the batch, or nothing: nobody was told of it, and recovery cuts off what is torn.
@@ -287,12 +299,13 @@ export class Sequencer {
   }
 
   async #integrate(): Promise<void> {
-    const { directory, files, publisher } = this.#parts;
+    const { directory, files, publisher, opening } = this.#parts;
     if (this.#timer !== null) {
       clearTimeout(this.#timer);
       this.#timer = null;
     }
-    const segment = await createSegment(files, directory, this.#segment.sequence + 1);
+    const head = { sequence: this.#segment.sequence + 1, opening };
+    const segment = await createSegment({ directory, files }, head, this.#segment.chain.key);
     const done = Promise.withResolvers<Finished>();
     this.#relief = { segment, done };
     if (this.#state === "failed") {

@@ -4,6 +4,7 @@
  */
 import type { ExplainStmt, Node } from "libpg-query";
 import type { StatementKind } from "#domain/effect.ts";
+import { relationKey } from "#domain/scope.ts";
 import type { AnalysisResult, OutputColumn, OutputSource, Refusal, StatementAnalysis } from "./analysis.ts";
 import type { Catalog } from "./catalog.ts";
 import { expression } from "./expression.ts";
@@ -12,7 +13,7 @@ import { type RangeColumn, childScope } from "./namespace.ts";
 import { type Parse, type ParsedStatement, loadParser } from "./parse.ts";
 import { query, select } from "./query.ts";
 import { type Named, analyzeNamedStatement } from "./prepared-statements.ts";
-import { StatementRefused, refuse, refuseUnsupported } from "./refused.ts";
+import { StatementRefused, quoted, refuse, refuseUnsupported } from "./refused.ts";
 import { analyzeSessionStatement } from "./session-statements.ts";
 import { checkShape } from "./shapes.ts";
 import { spliceStatement } from "./splice.ts";
@@ -131,7 +132,7 @@ function analyzeStatement(
     pure: !state.impure,
     splices,
     parameters: state.parameters,
-    boundSettings: [...state.boundSettings.values()],
+    boundSettings: state.boundSettings,
   };
 }
 
@@ -208,11 +209,31 @@ function analyzeExplain(explain: ExplainStmt, state: StatementState): RowsStatem
   }
   state.claim(explained);
   analyzeRows(explained, state);
-  if (costs && state.touchesMasked()) {
-    // Estimates come from statistics of the real values.
-    refuseUnsupported("a plan's estimates would speak of masked values", "Use EXPLAIN (COSTS OFF).");
-  }
+  checkPlan(costs, state);
   return { kind: "explain", transaction: null, outputs: null };
+}
+
+/** A plan names what a relation is made of: nothing may be below the name that was granted. */
+function checkPlan(costs: boolean, state: StatementState): void {
+  for (const use of state.uses.values()) {
+    if (use.kind === "shadow") {
+      refuseUnsupported(
+        "a plan over the catalog would show what its filters are made of",
+        "Explain queries of tables.",
+      );
+    }
+    const { relation, scoped } = use;
+    if (relation.kind === "view" || relation.foreign || relation.hasChildren || relation.rowSecurity) {
+      refuseUnsupported(
+        `a plan would show what ${quoted(relationKey(scoped.base))} is made of`,
+        "Explain queries of plain tables.",
+      );
+    }
+    if (costs && !scoped.wholeOpen) {
+      // Estimates come from statistics of the real values, and from a size that hidden columns have a part in.
+      refuseUnsupported("a plan's estimates would speak of masked or hidden values", "Use EXPLAIN (COSTS OFF).");
+    }
+  }
 }
 
 function optionValue(arg: Node | undefined, state: StatementState): string | null {

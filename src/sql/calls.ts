@@ -1,24 +1,12 @@
 /** Which function or operator a call can mean (parse_func.c, parse_oper.c), and whether every one of them is allowed. */
 import type { Node } from "libpg-query";
 import { type Catalog, type CatalogFunction, type CatalogOperator, isBuiltin, lookupPath } from "./catalog.ts";
-import { type FunctionVerdict, judgeFunction } from "./functions.ts";
+import { applyVerdict } from "./call-arguments.ts";
+import { judgeFunction } from "./functions.ts";
 import type { QueryScope } from "./namespace.ts";
-import { quoted, refuse, refuseFunction, refuseUnsupported } from "./refused.ts";
-import { checkSetting, isReadableSetting, isWritableSetting } from "./settings.ts";
+import { quoted, refuse, refuseFunction } from "./refused.ts";
 import { namesOf } from "./tree.ts";
-import {
-  checkNamedConstant,
-  checkUnified,
-  commonType,
-  isCatalogReference,
-  isCoercible,
-  isKnownRelation,
-  isKnownSchema,
-  isNameReading,
-  isPolymorphic,
-  isPolymorphicArray,
-  typeOids,
-} from "./types.ts";
+import { checkUnified, commonType, isCoercible, isPolymorphic, isPolymorphicArray, typeOids } from "./types.ts";
 import type { Value } from "./value.ts";
 
 /** What is left of a call's candidates. */
@@ -62,6 +50,9 @@ export function resolveFunction(
   }
   for (const routine of candidates) {
     applyVerdict(judgeFunction(routine, catalog), routine, values, scope);
+    for (const type of [routine.returns, ...routine.outputs.map((output) => output.type)]) {
+      scope.state.noteType(type);
+    }
   }
   checkTextArguments(candidates, values, scope);
   scope.state.calls.add(name);
@@ -136,131 +127,27 @@ function resultOf(catalog: Catalog, routine: CatalogFunction, values: readonly V
   return null;
 }
 
-function applyVerdict(
-  verdict: FunctionVerdict,
-  routine: CatalogFunction,
-  values: readonly Value[],
-  scope: QueryScope,
-): void {
-  switch (verdict.kind) {
-    case "plain":
-      return;
-    case "denied":
-      return refuseFunction(routine.name);
-    case "helper":
-      return checkHelper(verdict.objects, routine, values, scope);
-    case "configuration":
-      return checkConfiguration(values, scope);
-    case "privilege":
-      return checkPrivilegeQuestion(values, scope);
-    case "setting":
-      return checkSettingCall(verdict.access, values, scope);
-    default:
-      return verdict satisfies never;
-  }
-}
-
-/** Helpers check no right: they may be asked only about what a shadowed catalog shows, or about something that is granted. */
-function checkHelper(
-  objects: readonly number[],
-  routine: CatalogFunction,
-  values: readonly Value[],
-  scope: QueryScope,
-): void {
-  for (const position of objects) {
-    const value = values[position];
-    if (value === undefined || isCatalogReference(value)) {
-      continue;
-    }
-    if (value.constant !== null && isKnownRelation(value.constant, scope)) {
-      continue;
-    }
-    refuse(
-      "grant.no-function",
-      `${quoted(routine.name)} may only be asked about objects that the catalog shows`,
-      "Pass a column of a catalog relation, such as pg_class.oid, or the name of a granted table.",
-    );
-  }
-}
-
-function checkConfiguration(values: readonly Value[], scope: QueryScope): void {
-  const [first] = values;
-  if (first !== undefined && first.constant !== null) {
-    checkNamedConstant(first.constant, "regconfig", scope);
-  } else if (
-    first !== undefined &&
-    !first.checked &&
-    (first.type === null || isNameReading(scope.state.context.catalog, first.type))
-  ) {
-    refuseUnsupported("the text search configuration is not a constant", "Name it, as in to_tsvector('english', …).");
-  }
-}
-
-/** Questions about rights name objects by text: only those that are shown may be named. */
-function checkPrivilegeQuestion(values: readonly Value[], scope: QueryScope): void {
-  for (const value of values.slice(0, -1)) {
-    const fromShadow = value.column?.origins.some(({ use }) => use.kind === "shadow") ?? false;
-    const named =
-      value.constant !== null && (isKnownRelation(value.constant, scope) || isKnownSchema(value.constant, scope));
-    const isSession = value.type === typeOids.name && value.column === null;
-    if (!fromShadow && !named && !isSession && !isCatalogReference(value)) {
-      refuse(
-        "grant.no-function",
-        "rights may only be asked about objects that the catalog shows",
-        "Pass a column of a catalog relation or the name of a granted table.",
-      );
-    }
-  }
-  if (values.at(-1)?.constant === null) {
-    refuseUnsupported("the right that is asked about is not a constant", "Write it, as in 'SELECT'.");
-  }
-}
-
-function checkSettingCall(access: "read" | "write", values: readonly Value[], scope: QueryScope): void {
-  const [name, value] = values;
-  const { state } = scope;
-  if (access === "read") {
-    if (name === undefined || name.constant === null || !isReadableSetting(name.constant)) {
-      refuseSetting(name?.constant ?? null, "read");
-    }
-    state.settings.set(
-      (name.constant ?? "").toLowerCase(),
-      state.settings.get((name.constant ?? "").toLowerCase()) ?? "read",
-    );
-    return;
-  }
-  state.impure = true;
-  if (name === undefined || value === undefined) {
-    return refuseSetting(null, "write");
-  }
-  if (name.parameter !== null && value.parameter !== null) {
-    state.boundSettings.set(name.parameter, { nameParameter: name.parameter, valueParameter: value.parameter });
-    return;
-  }
-  if (name.constant === null || value.constant === null || !checkSetting(name.constant, value.constant)) {
-    return refuseSetting(name.constant, "write");
-  }
-  state.settings.set(name.constant.toLowerCase(), "write");
-}
-
-/** @throws StatementRefused `grant.no-session-setting` */
-export function refuseSetting(name: string | null, access: "read" | "write"): never {
-  const what = name === null ? "a setting that is not named in the statement" : `the setting ${quoted(name)}`;
-  const known = name !== null && isWritableSetting(name);
-  refuse(
-    "grant.no-session-setting",
-    `a session may not ${access === "read" ? "read" : "change"} ${what}${known && access === "write" ? " to this value" : ""}`,
-    access === "read" ? "Read one of the listed settings." : "Leave it as the grant pins it; timeouts can be lowered.",
-  );
-}
-
 /** Text next to a `reg…` value in a polymorphic call is read as a name, too. */
 function checkTextArguments(candidates: readonly CatalogFunction[], values: readonly Value[], scope: QueryScope): void {
   const { catalog } = scope.state.context;
-  const isGeneric = candidates.some((routine) => routine.arguments.some((type) => isPolymorphic(catalog, type)));
-  if (isGeneric && values.length > 1) {
-    checkUnified(values, scope);
+  // By name, an argument can stand at any position.
+  const hasNamed = values.some((value) => value.isUntyped && value.constant === null && value.parameter === null);
+  const shared = values.filter((_, i) =>
+    candidates.some((routine) => hasNamed || isShared(catalog, routine, parameterType(routine, i, values.length))),
+  );
+  if (shared.length > 1) {
+    checkUnified(shared, scope);
   }
+}
+
+/** Whether a parameter gets one type together with others. `"any"` does so in hypothetical-set aggregates only. */
+function isShared(catalog: Catalog, routine: CatalogFunction, parameter: number): boolean {
+  // The type of an array that is passed with VARIADIC is not told.
+  return (
+    parameter === 0 ||
+    (isPolymorphic(catalog, parameter) &&
+      (routine.kind === "aggregate" || catalog.types.get(parameter)?.name !== "any"))
+  );
 }
 
 /**

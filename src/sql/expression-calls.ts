@@ -25,7 +25,8 @@ export function resolveCall(call: FuncCall, scope: QueryScope): CallResult {
     // A stored size tells how long the real value is.
     refuseFunction("pg_column_size");
   }
-  return { value: result, call: resolved };
+  const isOwnName = resolved.name === "current_database" || resolved.name === "current_schema";
+  return { value: { ...result, isOwnName }, call: resolved };
 }
 
 function resolveArgument(node: Node, scope: QueryScope): Value {
@@ -36,7 +37,7 @@ function resolveArgument(node: Node, scope: QueryScope): Value {
   const { arg } = node.NamedArgExpr;
   // By name, an argument can stand at any position: nothing that depends on positions may be taken from it.
   const value = arg === undefined ? openValue(null) : resolveExpression(arg, scope);
-  return { ...value, type: null, constant: null, column: null, checked: false };
+  return { ...openValue(null, { lineage: value.lineage }), isUntyped: value.isUntyped };
 }
 
 /** The values that a list of ORDER BY items sorts by. */

@@ -4,18 +4,11 @@ import { compositeColumns } from "./catalog.ts";
 import { resolveOperatorByName } from "./calls.ts";
 import { columnValue } from "./expression-names.ts";
 import { resolveAll, resolveExpression } from "./grammar.ts";
+import { isNameReading } from "./name-reading.ts";
 import { type QueryScope, touch } from "./namespace.ts";
 import { quoted, refuseColumn, refuseUnsupported } from "./refused.ts";
 import { namesOf } from "./tree.ts";
-import {
-  checkCast,
-  checkUnified,
-  commonType,
-  isCatalogReference,
-  isNameReading,
-  resolveType,
-  typeOids,
-} from "./types.ts";
+import { checkCast, checkUnified, commonType, isCatalogReference, resolveType, typeOids } from "./types.ts";
 import { type Value, computed, openValue } from "./value.ts";
 
 /** `x::type`. */
@@ -23,6 +16,7 @@ export function resolveCast(cast: TypeCast, scope: QueryScope): Value {
   const value = cast.arg === undefined ? openValue(null) : resolveExpression(cast.arg, scope);
   const type = resolveType(cast.typeName, scope);
   checkCast(value, type, scope);
+  scope.state.noteType(type.oid);
   const { catalog } = scope.state.context;
   const isReference = type.oid === typeOids.oid || isNameReading(catalog, type.oid);
   return openValue(type.oid, {
@@ -35,7 +29,8 @@ export function resolveCast(cast: TypeCast, scope: QueryScope): Value {
 export function resolveCollation(clause: CollateClause, scope: QueryScope): Value {
   const value = clause.arg === undefined ? openValue(null) : resolveExpression(clause.arg, scope);
   checkCollation(clause.collname, scope);
-  return { ...value, column: null, constant: null };
+  // A literal stays one: what decides its type reaches through COLLATE.
+  return { ...value, column: null, checked: false };
 }
 
 /** @throws StatementRefused for a collation outside `pg_catalog` */
@@ -82,6 +77,7 @@ export function resolveStep(value: Value, step: Node, scope: QueryScope): Value 
   if (field === undefined && (fields !== null || isFunctionOfOne(name, scope))) {
     refuseColumn(name, null);
   }
+  scope.state.noteType(field?.type ?? null);
   return computed(field?.type ?? null, [value]);
 }
 

@@ -4,7 +4,8 @@ import { resolveSort, resolveWindow } from "./expression-calls.ts";
 import { analyzeQuery, resolveAll, resolveExpression } from "./grammar.ts";
 import { type QueryScope, childScope } from "./namespace.ts";
 import { refuseUnsupported } from "./refused.ts";
-import { isNameReading, resolveType, typeOids } from "./types.ts";
+import { isNameReading } from "./name-reading.ts";
+import { resolveType, typeOids } from "./types.ts";
 import { type Value, computed, openValue } from "./value.ts";
 
 /** Resolves an expression of SQL/JSON or SQL/XML; null when it is of another kind. */

@@ -44,7 +44,7 @@ export function resolveOperatorExpression(expression: A_Expr, scope: QueryScope)
       return computed(typeOids.boolean, all);
     case "AEXPR_NULLIF":
       resolveOperator(expression.name, left, right, scope);
-      return computed(left?.type ?? null, all);
+      return computed(left?.type === typeOids.unknown ? typeOids.text : (left?.type ?? null), all);
     default: {
       const type = resolveOperator(expression.name, left, right, scope);
       return computed(type, all);
@@ -88,7 +88,8 @@ export function resolveSubLink(link: SubLink, scope: QueryScope): Value {
 function subqueryValue(result: QueryResult, values: readonly Value[]): Value {
   const value = computed(result.columns.length === 1 ? (result.columns[0]?.type ?? null) : null, values);
   const column = result.columns[0];
-  return result.columns.length === 1 && column !== undefined ? { ...value, column } : value;
+  // Several columns stand beside a row, and are compared with it one by one.
+  return result.columns.length === 1 && column !== undefined ? { ...value, column } : { ...value, elements: values };
 }
 
 function checkComparison(link: SubLink, test: Value | null, values: readonly Value[], scope: QueryScope): void {

@@ -1,5 +1,5 @@
 /** Expressions: what each kind computes from, and every name in it resolved. An unknown kind denies. */
-import type { Node } from "libpg-query";
+import type { A_Const, Node } from "libpg-query";
 import { resolveCall } from "./expression-calls.ts";
 import { resolveCase, resolveCast, resolveCollation, resolveIndirection, unified } from "./expression-forms.ts";
 import { resolveStandardJson } from "./expression-json.ts";
@@ -36,34 +36,49 @@ function resolveLeaf(node: Node, scope: QueryScope): Value | null {
   if ("ParamRef" in node) {
     const number = node.ParamRef.number ?? 0;
     scope.state.parameters = Math.max(scope.state.parameters, number);
-    return openValue(null, { parameter: number });
+    return openValue(null, { parameter: number, isUntyped: true });
   }
   if ("SQLValueFunction" in node) {
-    const op = node.SQLValueFunction.op ?? "";
-    return openValue(/USER|ROLE|CATALOG|SCHEMA/.test(op) ? typeOids.name : null);
+    const type = valueFunctionTypes.get((node.SQLValueFunction.op ?? "").replace(/_N$/, ""));
+    return openValue(type ?? typeOids.name, { isOwnName: type === undefined });
   }
   // Only where PostgreSQL takes it: in VALUES of an INSERT, and in SET.
   return "SetToDefault" in node ? openValue(null) : null;
 }
 
-function resolveConstant(node: Node & { readonly A_Const: unknown }): Value {
-  const constant = "A_Const" in node ? literalOf(node) : null;
+/** Those about time; the others give a name of the session. */
+const valueFunctionTypes = new Map<string, number>([
+  ["SVFOP_CURRENT_DATE", 1082],
+  ["SVFOP_CURRENT_TIME", 1266],
+  ["SVFOP_CURRENT_TIMESTAMP", 1184],
+  ["SVFOP_LOCALTIME", 1083],
+  ["SVFOP_LOCALTIMESTAMP", 1114],
+]);
+
+/** A number that is not int4: int8 if it fits, otherwise numeric (make_const in parse_node.c). */
+function typeOfNumber(text: string): number {
+  const digits = text.replaceAll("_", "");
+  return /^(\d+|0[xob][\da-f]+)$/i.test(digits) && BigInt(digits) <= int8Max ? typeOids.int8 : typeOids.numeric;
+}
+
+const int8Max = 2n ** 63n - 1n;
+
+function resolveConstant(node: { readonly A_Const: A_Const }): Value {
+  const constant = literalOf(node);
   if (constant !== null) {
-    return openValue(typeOids.unknown, { constant });
+    return openValue(typeOids.unknown, { constant, isUntyped: true });
   }
   const { A_Const: value } = node;
-  const has = (name: string): boolean => typeof value === "object" && value !== null && name in value;
-  if (has("ival")) {
+  if (value.ival !== undefined) {
     return openValue(typeOids.int4);
   }
-  if (has("boolval")) {
+  if (value.boolval !== undefined) {
     return openValue(typeOids.boolean);
   }
-  if (has("fval")) {
-    // A number without a point that is too big for int4 is int8 or numeric: not told apart.
-    return openValue(null);
+  if (value.fval !== undefined) {
+    return openValue(typeOfNumber(value.fval.fval ?? ""));
   }
-  return openValue(has("bsval") ? typeOids.bit : typeOids.unknown);
+  return openValue(value.bsval === undefined ? typeOids.unknown : typeOids.bit);
 }
 
 function resolveOperation(node: Node, scope: QueryScope): Value | null {

@@ -10,7 +10,8 @@ import { touch } from "./namespace.ts";
 import { quoted, refuseUnsupported } from "./refused.ts";
 import { figureName } from "./targets.ts";
 import { isAbsent, itemsOf, namesOf } from "./tree.ts";
-import { isNameReading, isPolymorphic, resolveType, typeOids } from "./types.ts";
+import { isNameReading } from "./name-reading.ts";
+import { isPolymorphic, resolveType, typeOids } from "./types.ts";
 import type { Value } from "./value.ts";
 
 /** Resolves one function, or ROWS FROM (…), in FROM. */

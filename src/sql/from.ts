@@ -14,6 +14,7 @@ import {
   childScope,
   findColumn,
   noLineage,
+  sharedOrigins,
   touch,
   unite,
   useColumn,
@@ -125,6 +126,9 @@ export function relationItem(range: RangeVar, scope: QueryScope, target: boolean
   const columns = [...own, ...(shadow.tableoid ? [{ column: "tableoid", type: typeOids.oid }] : [])].map(
     ({ column, type }): RangeColumn => ({ name: column, type, lineage: noLineage, origins: [{ use, column }] }),
   );
+  for (const column of columns) {
+    use.columns.add(column);
+  }
   return { name, unaliased, columns, uses: [use], base: use };
 }
 
@@ -156,16 +160,14 @@ function grantedItem({ range, scoped, relation, name, unaliased, target }: Grant
       "Ask for a grant that reads it.",
     );
   }
-  const isStale = scoped.wholeOpen && relation.columns.length !== scoped.visibleColumns.length;
-  if (isStale) {
-    refuse("resource.unavailable", `table ${quoted(relationKey(scoped.base))} has changed`, "Try again in a moment.");
-  }
   const { catalog } = state.context;
   state.impure ||=
     relation.foreign || relation.rowSecurity || relation.kind === "view" || hasForeignTypes(catalog, scoped, relation);
   const use = state.useGranted(range, scoped, relation, target);
   const types = new Map(relation.columns.map((column) => [column.name, column.type]));
-  const columns = scoped.visibleColumns.map((column): RangeColumn => ({
+  // A column that was dropped since is as one that never was.
+  const present = scoped.visibleColumns.filter((column) => types.has(column));
+  const columns = present.map((column): RangeColumn => ({
     name: column,
     type: types.get(column) ?? null,
     lineage: state.source(scoped, column),
@@ -275,7 +277,8 @@ function joined(join: JoinExpr, { left, right, names, both }: JoinSides, scope: 
       name,
       type: commonType([one.type, other.type], scope.state.context.catalog),
       lineage,
-      origins: [...one.origins, ...other.origins],
+      // In an outer join it can be the value of either side.
+      origins: sharedOrigins(one, other),
     };
   });
   const isMerged = (column: RangeColumn): boolean => names.includes(column.name);

@@ -8,6 +8,8 @@ import { type Catalog, type CatalogFunction, isBuiltin } from "./catalog.ts";
 /**
  * - `plain`: computes from its arguments
  * - `helper`: looks an object up; the arguments at `objects` must come from a shadowed catalog or name something granted
+ * - `row`: the first two arguments must be two columns of one row of a shadowed catalog
+ * - `partition`: as `helper`, about a partition's key or bounds
  * - `configuration`: the first argument names a text search configuration
  * - `setting`: reads or writes a setting by name
  * - `privilege`: asks about a right on an object
@@ -15,10 +17,21 @@ import { type Catalog, type CatalogFunction, isBuiltin } from "./catalog.ts";
 export type FunctionVerdict =
   | { readonly kind: "plain" }
   | { readonly kind: "helper"; readonly objects: readonly number[] }
+  | { readonly kind: "row"; readonly pairs: readonly RowPair[] }
+  | { readonly kind: "partition"; readonly speaksOf: "columns" | "values" }
   | { readonly kind: "configuration" }
   | { readonly kind: "setting"; readonly access: "read" | "write" }
   | { readonly kind: "privilege" }
   | { readonly kind: "denied" };
+
+/** Two columns that belong together. */
+export interface RowPair {
+  /** Of `pg_catalog`. */
+  readonly relation: string;
+  readonly first: string;
+  /** Null when any OID will do. */
+  readonly second: string | null;
+}
 
 const denied: FunctionVerdict = { kind: "denied" };
 const plain: FunctionVerdict = { kind: "plain" };
@@ -61,7 +74,6 @@ const helpers = new Map<string, readonly number[]>([
   ["format_type", [0]],
   ["oidvectortypes", [0]],
   ["obj_description", [0]],
-  ["col_description", [0]],
   ["shobj_description", [0]],
   ["pg_table_is_visible", [0]],
   ["pg_type_is_visible", [0]],
@@ -75,9 +87,6 @@ const helpers = new Map<string, readonly number[]>([
   ["pg_get_constraintdef", [0]],
   ["pg_get_indexdef", [0]],
   ["pg_get_triggerdef", [0]],
-  ["pg_get_expr", [0, 1]],
-  ["pg_get_partkeydef", [0]],
-  ["pg_get_partition_constraintdef", [0]],
   ["pg_get_function_result", [0]],
   ["pg_get_function_arguments", [0]],
   ["pg_get_function_identity_arguments", [0]],
@@ -87,6 +96,31 @@ const helpers = new Map<string, readonly number[]>([
   ["pg_partition_root", [0]],
   ["pg_relation_is_updatable", [0]],
   ["to_regclass", [0]],
+]);
+
+/** Helpers that must be asked about columns of one row: expressions with the table that they are of, a column with its table. */
+const rowHelpers = new Map<string, readonly RowPair[]>([
+  ["col_description", [{ relation: "pg_attribute", first: "attrelid", second: "attnum" }]],
+  [
+    "pg_get_expr",
+    [
+      { relation: "pg_attrdef", first: "adbin", second: "adrelid" },
+      { relation: "pg_class", first: "relpartbound", second: "oid" },
+      { relation: "pg_index", first: "indexprs", second: "indrelid" },
+      { relation: "pg_index", first: "indpred", second: "indrelid" },
+      { relation: "pg_constraint", first: "conbin", second: "conrelid" },
+      { relation: "pg_policy", first: "polqual", second: "polrelid" },
+      { relation: "pg_policy", first: "polwithcheck", second: "polrelid" },
+      // psql takes the table from elsewhere. The shadow has no rows (shadow-catalogs.ts).
+      { relation: "pg_publication_rel", first: "prqual", second: null },
+    ],
+  ],
+]);
+
+/** A partition's key names columns; its constraint also has the bounds, which are values. */
+const partitionHelpers = new Map<string, "columns" | "values">([
+  ["pg_get_partkeydef", "columns"],
+  ["pg_get_partition_constraintdef", "values"],
 ]);
 
 const privilegeQuestion = /^(has_[a-z_]+_privilege|pg_has_role)$/;
@@ -100,12 +134,17 @@ const deniedNames = new Set([
   "ts_token_type",
   "ts_debug",
   "row_security_active",
+  // Reads text as a row, and the row's own names with it.
+  "json_populate_record",
+  "json_populate_recordset",
+  "jsonb_populate_record",
+  "jsonb_populate_recordset",
+  "jsonb_populate_record_valid",
   // Speaks of the network, transactions or roles.
   "inet_client_addr",
   "inet_client_port",
   "inet_server_addr",
   "inet_server_port",
-  "age_xid",
   "mxid_age",
   "aclexplode",
   "makeaclitem",
@@ -122,13 +161,25 @@ const notLargeObjects = new Set(["log", "log10", "lower", "lower_inc", "lower_in
 
 /** Arguments and results of these types look something up, are the server's own, or cannot be written safely. */
 const innerTypes = new Set(
-  "cstring internal trigger event_trigger language_handler fdw_handler index_am_handler tsm_handler table_am_handler regclass regproc regprocedure regoper regoperator regrole regnamespace regdictionary regcollation regtype regdatabase aclitem _aclitem pg_snapshot txid_snapshot refcursor pg_ddl_command".split(
+  "cstring internal trigger event_trigger language_handler fdw_handler index_am_handler tsm_handler table_am_handler regclass regproc regprocedure regoper regoperator regrole regnamespace regdictionary regcollation regtype regdatabase aclitem _aclitem xid xid8 cid tid pg_snapshot txid_snapshot refcursor pg_ddl_command".split(
     " ",
   ),
 );
 
 /** Take an OID and only compare or convert it. */
 const harmlessOnOids = new Set(["max", "min", "int8", "oidlarger", "oidsmaller", "nameconcatoid"]);
+
+/** Every name that the rules above speak of, so that a test can ask a server whether it has them. */
+export const namedFunctions: ReadonlySet<string> = new Set([
+  ...allowedVolatile,
+  ...allowedOfServer,
+  ...helpers.keys(),
+  ...rowHelpers.keys(),
+  ...partitionHelpers.keys(),
+  ...deniedNames,
+  ...notLargeObjects,
+  ...harmlessOnOids,
+]);
 
 /** Functions of `information_schema` that drivers call. */
 const informationSchemaFunctions = new Set(["_pg_expandarray"]);
@@ -146,6 +197,14 @@ export function judgeFunction(routine: CatalogFunction, catalog: Catalog): Funct
   }
   if (privilegeQuestion.test(routine.name)) {
     return { kind: "privilege" };
+  }
+  const pairs = rowHelpers.get(routine.name);
+  if (pairs !== undefined) {
+    return { kind: "row", pairs };
+  }
+  const speaksOf = partitionHelpers.get(routine.name);
+  if (speaksOf !== undefined) {
+    return { kind: "partition", speaksOf };
   }
   const objects = helpers.get(routine.name);
   if (objects !== undefined) {

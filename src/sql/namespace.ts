@@ -46,6 +46,8 @@ export interface GrantedUse {
    * it must see the view, which has the granted ones only.
    */
   shape: boolean;
+  /** The grant was for the whole table, and the table has columns by now that it does not know: nothing may depend on which. */
+  readonly isOutgrown: boolean;
   /** The target of INSERT, UPDATE or DELETE. */
   readonly target: boolean;
 }
@@ -56,6 +58,8 @@ export interface ShadowUse {
   readonly range: RangeVar;
   readonly shadow: ShadowedRelation;
   readonly relation: CatalogRelation;
+  /** Its columns as FROM shows them: two values that are among them, by identity, are of one row. */
+  readonly columns: Set<RangeColumn>;
 }
 
 export type Use = GrantedUse | ShadowUse;
@@ -69,6 +73,13 @@ export interface RangeColumn {
   readonly origins: readonly { readonly use: Use; readonly column: string }[];
   /** The text of an output that is an untyped literal: in a set operation the other side decides what it is read as. */
   readonly literal?: string;
+  /** True for an output that is a parameter: the same holds for it. */
+  readonly isUntyped?: boolean;
+}
+
+/** Where the value of one of two columns comes from, when it is a plain column either way. */
+export function sharedOrigins(a: RangeColumn, b: RangeColumn): RangeColumn["origins"] {
+  return a.origins.length > 0 && b.origins.length > 0 ? [...a.origins, ...b.origins] : [];
 }
 
 /** One thing in FROM, under one name. */
@@ -135,6 +146,7 @@ export function useColumn(scope: QueryScope, column: RangeColumn): void {
       origin.use.columns.add(origin.column);
     }
   }
+  scope.state.noteType(column.type);
   touch(scope, column.lineage);
 }
 

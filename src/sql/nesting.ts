@@ -14,12 +14,15 @@ const nestingWords = new Set(
 /** Words whose chains lean to the left for the length of the whole clause. */
 const spineWords = new Set(["join", "union", "intersect", "except"]);
 
-/** Reserved words that begin a new operand of a flat list. */
-const flatteningWords = new Set("and or when then else where on from group order having limit offset".split(" "));
+/**
+ * Reserved words that begin a new operand of a flat list: as names they stand behind AS or a dot only, where an expression ends.
+ * Left out are those that can also stand inside an expression that goes on (GROUP of WITHIN GROUP, ORDER).
+ */
+const flatteningWords = new Set("and or when then else where on from having limit offset".split(" "));
 
 const longestWord = 12;
 
-type CharacterClass = "word" | "operator" | "open" | "close" | "flat" | "other";
+type CharacterClass = "word" | "operator" | "open" | "close" | "comma" | "semicolon" | "other";
 
 const classes: readonly CharacterClass[] = Array.from({ length: 128 }, (_, code): CharacterClass => {
   const character = String.fromCharCode(code);
@@ -35,7 +38,7 @@ const classes: readonly CharacterClass[] = Array.from({ length: 128 }, (_, code)
   if (character === ")" || character === "]") {
     return "close";
   }
-  return character === "," || character === ";" ? "flat" : "other";
+  return character === "," ? "comma" : character === ";" ? "semicolon" : "other";
 });
 
 function classAt(text: string, at: number): CharacterClass {
@@ -45,18 +48,26 @@ function classAt(text: string, at: number): CharacterClass {
 
 /** The chains that are open at one depth of brackets. */
 interface Level {
+  readonly opener: "bracket" | "case";
   /** Links since the last comma or AND. */
   chain: number;
   /** Joins and set operations: one tree from the first to the last. */
   spine: number;
+  /** BETWEENs whose AND is still to come: it begins no new operand, since what follows belongs to the BETWEEN. */
+  betweens: number;
+}
+
+function levelOf(opener: Level["opener"]): Level {
+  return { opener, chain: 0, spine: 0, betweens: 0 };
 }
 
 class Depth {
-  readonly #levels: Level[] = [{ chain: 0, spine: 0 }];
+  readonly #levels: Level[] = [levelOf("bracket")];
   #total = 0;
+  #lastWord = "";
   deepest = 0;
 
-  link(kind: keyof Level): void {
+  link(kind: "chain" | "spine"): void {
     const top = this.#levels.at(-1);
     if (top !== undefined) {
       top[kind]++;
@@ -73,30 +84,72 @@ class Depth {
     }
   }
 
-  enter(): void {
+  enter(opener: Level["opener"]): void {
     this.link("chain");
-    this.#levels.push({ chain: 0, spine: 0 });
+    this.#levels.push(levelOf(opener));
   }
 
-  leave(): void {
-    if (this.#levels.length > 1) {
-      const top = this.#levels.pop();
-      this.#total -= (top?.chain ?? 0) + (top?.spine ?? 0);
+  /** A bracket closes what CASE left open inside it, too. */
+  leaveBracket(): void {
+    while (this.#levels.length > 1 && this.#leave() !== "bracket") {
+      // Taken off by the condition.
+    }
+  }
+
+  /** `end` is also a name: outside CASE it closes nothing. */
+  leaveCase(): void {
+    if (this.#levels.at(-1)?.opener === "case") {
+      this.#leave();
+    }
+  }
+
+  #leave(): Level["opener"] | null {
+    const top = this.#levels.pop();
+    this.#total -= (top?.chain ?? 0) + (top?.spine ?? 0);
+    return top?.opener ?? null;
+  }
+
+  /** Nothing reaches over the end of a statement, unless it stands in brackets (CREATE RULE). */
+  endStatement(): void {
+    if (this.#levels.length === 1) {
+      this.#levels[0] = levelOf("bracket");
+      this.#total = 0;
+    } else {
+      this.flatten();
     }
   }
 
   word(word: string): void {
+    const isInside = (word === "from" && this.#lastWord === "distinct") || (word === "and" && this.#closeBetween());
+    this.#lastWord = word;
     if (word === "case") {
-      this.enter();
+      this.enter("case");
     } else if (word === "end") {
-      this.leave();
+      this.leaveCase();
     } else if (spineWords.has(word)) {
       this.link("spine");
     } else if (nestingWords.has(word)) {
       this.link("chain");
-    } else if (flatteningWords.has(word)) {
+      this.#openBetween(word);
+    } else if (flatteningWords.has(word) && !isInside) {
       this.flatten();
     }
+  }
+
+  #openBetween(word: string): void {
+    const top = this.#levels.at(-1);
+    if (word === "between" && top !== undefined) {
+      top.betweens++;
+    }
+  }
+
+  #closeBetween(): boolean {
+    const top = this.#levels.at(-1);
+    if (top === undefined || top.betweens === 0) {
+      return false;
+    }
+    top.betweens--;
+    return true;
   }
 }
 
@@ -106,37 +159,73 @@ export function estimateNesting(text: string): number {
   let afterDot = false;
   let at = 0;
   while (at < text.length) {
-    const skipped = skipQuoted(text, at, false);
+    const skipped = skipQuoted(text, at);
     if (skipped > at) {
       // A comment between a dot and a name leaves the name behind the dot.
+      afterDot &&= isCommentStart(text, at);
       at = skipped;
+      continue;
+    }
+    const number = endOfNumber(text, at);
+    if (number > at) {
+      afterDot = false;
+      at = number;
       continue;
     }
     const kind = classAt(text, at);
     if (kind === "word") {
       const end = endOfWord(text, at);
-      const word = end - at > longestWord ? "" : text.slice(at, end).toLowerCase();
       if (!afterDot) {
-        depth.word(word);
+        depth.word(end - at > longestWord ? "" : text.slice(at, end).toLowerCase());
       }
+      const isEscapePrefix = end === at + 1 && /[eE]/.test(text[at] ?? "") && text[end] === "'";
       afterDot = false;
-      at = word === "e" ? Math.max(end, skipQuoted(text, end, true)) : end;
+      at = isEscapePrefix ? skipEscapeString(text, end) : end;
       continue;
     }
-    if (kind === "open") {
-      depth.enter();
-    } else if (kind === "close") {
-      depth.leave();
-    } else if (kind === "flat") {
-      depth.flatten();
-    } else if (kind === "operator") {
-      depth.link("chain");
-    }
+    countCharacter(kind, depth);
     const character = text[at] ?? "";
     afterDot = character === "." || (afterDot && /\s/.test(character));
     at++;
   }
   return depth.deepest;
+}
+
+function countCharacter(kind: CharacterClass, depth: Depth): void {
+  switch (kind) {
+    case "open":
+      depth.enter("bracket");
+      break;
+    case "close":
+      depth.leaveBracket();
+      break;
+    case "comma":
+      depth.flatten();
+      break;
+    case "semicolon":
+      depth.endStatement();
+      break;
+    case "operator":
+      depth.link("chain");
+      break;
+    case "word":
+    case "other":
+      break;
+    default:
+      kind satisfies never;
+  }
+}
+
+/** As the scanner reads them (scan.l): `1.` takes its dot with it, and a name can follow at once. */
+const numberPattern =
+  /0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?/y;
+const parameterPattern = /\$\d+/y;
+
+/** Where a number or a parameter that starts at `at` ends; `at` itself when there is none. */
+function endOfNumber(text: string, at: number): number {
+  const pattern = text[at] === "$" ? parameterPattern : numberPattern;
+  pattern.lastIndex = at;
+  return at + (pattern.exec(text)?.[0].length ?? 0);
 }
 
 function endOfWord(text: string, start: number): number {
@@ -147,16 +236,16 @@ function endOfWord(text: string, start: number): number {
   return end;
 }
 
-/**
- * Where a string, quoted name, dollar-quoted string or comment that starts at `at` ends; `at` itself when none does.
- * `escapes`: a backslash inside a string escapes (the string follows an E).
- */
-function skipQuoted(text: string, at: number, escapes: boolean): number {
+function isCommentStart(text: string, at: number): boolean {
+  return text.startsWith("--", at) || text.startsWith("/*", at);
+}
+
+/** Where a string, quoted name, dollar-quoted string or comment that starts at `at` ends; `at` itself when none does. */
+function skipQuoted(text: string, at: number): number {
   switch (text[at]) {
     case "'":
-      return skipDelimited(text, at, "'", escapes);
     case '"':
-      return skipDelimited(text, at, '"', false);
+      return skipDelimited(text, at, text[at] ?? "");
     case "-":
       return text[at + 1] === "-" ? skipLine(text, at) : at;
     case "/":
@@ -188,15 +277,47 @@ function skipDollarQuoted(text: string, start: number): number {
   return end < 0 ? text.length : end + tag.length;
 }
 
-function skipDelimited(text: string, start: number, delimiter: string, escapes: boolean): number {
-  for (let i = start + 1; i < text.length; i++) {
-    if (escapes && text[i] === "\\") {
+/** A doubled delimiter ends one and starts the next, which comes to the same. */
+function skipDelimited(text: string, start: number, delimiter: string): number {
+  const end = text.indexOf(delimiter, start + 1);
+  return end < 0 ? text.length : end + 1;
+}
+
+/** The end of `e'…'` whose first quote is at `start`: backslashes escape, quotes are doubled, and it goes on in the next line. */
+function skipEscapeString(text: string, start: number): number {
+  let i = start + 1;
+  while (i < text.length) {
+    if (text[i] === "\\") {
+      i += 2;
+    } else if (text[i] !== "'") {
       i++;
-    } else if (text[i] === delimiter) {
-      return i + 1;
+    } else if (text[i + 1] === "'") {
+      i += 2;
+    } else {
+      const next = continuedAt(text, i + 1);
+      if (next === null) {
+        return i + 1;
+      }
+      i = next;
     }
   }
   return text.length;
+}
+
+/** Where a string goes on whose last quote ends at `at`: behind white space and line comments with a line break; null if it ends. */
+function continuedAt(text: string, at: number): number | null {
+  let i = at;
+  let hasBreak = false;
+  for (;;) {
+    if (text.startsWith("--", i)) {
+      i = skipLine(text, i);
+    } else if (/[ \t\f\v\n\r]/.test(text[i] ?? "")) {
+      hasBreak ||= text[i] === "\n" || text[i] === "\r";
+      i++;
+    } else {
+      return hasBreak && text[i] === "'" ? i + 1 : null;
+    }
+  }
 }
 
 /** PostgreSQL's block comments nest. */

@@ -1,7 +1,7 @@
 /** Text to statements, with the real grammar (`libpg-query`: PostgreSQL 18) and a bound on everything. */
-import { hasSqlDetails, loadModule, parseSync } from "libpg-query";
 import type { Node } from "libpg-query";
 import { limits } from "#domain/limits.ts";
+import { GrammarModule } from "./grammar-module.ts";
 import { estimateNesting } from "./nesting.ts";
 import { refuse } from "./refused.ts";
 
@@ -20,21 +20,26 @@ const nestingMax = limits.statementDepthMax * 3;
 
 /** Loads the grammar (WebAssembly), once a process. */
 export async function loadParser(): Promise<Parse> {
-  await loadModule();
-  return parseStatements;
+  const grammar = await GrammarModule.load();
+  return parserOf(grammar);
+}
+
+/** The parser on a grammar that is loaded. */
+export function parserOf(grammar: GrammarModule): Parse {
+  return (text) => parseStatements(text, grammar);
 }
 
 /**
  * The statements of a text, none when it has only white space and comments.
  * @throws StatementRefused `statement.encoding`, `statement.too-large`, `statement.too-deep`, `statement.syntax`
  */
-function parseStatements(text: string): readonly ParsedStatement[] {
+function parseStatements(text: string, grammar: GrammarModule): readonly ParsedStatement[] {
   checkText(text);
   // The parser's own wrapper refuses the empty text.
   if (text === "") {
     return [];
   }
-  const raw = parseRaw(text);
+  const raw = parseRaw(text, grammar);
   if (raw.length > limits.statementsPerQueryMax) {
     refuse(
       "statement.too-large",
@@ -83,22 +88,23 @@ export function refuseDepth(): never {
   );
 }
 
-type RawStatements = NonNullable<ReturnType<typeof parseSync>["stmts"]>;
+type RawStatements = Extract<ReturnType<GrammarModule["parse"]>, { kind: "parsed" }>["statements"];
 
-function parseRaw(text: string): RawStatements {
-  try {
-    return parseSync(text).stmts ?? [];
-  } catch (error) {
-    if (hasSqlDetails(error)) {
-      // Counted in characters, as PostgreSQL does; from 0 here and from 1 there.
-      const position = (error.sqlDetails?.cursorPosition ?? 0) + 1;
+function parseRaw(text: string, grammar: GrammarModule): RawStatements {
+  const outcome = grammar.parse(text);
+  switch (outcome.kind) {
+    case "parsed":
+      return outcome.statements;
+    case "error":
       return refuse(
-        error.message.startsWith("memory exhausted") ? "statement.too-deep" : "statement.syntax",
-        `${error.message} at character ${position}`,
+        /^(memory exhausted|stack depth limit)/.test(outcome.message) ? "statement.too-deep" : "statement.syntax",
+        `${outcome.message} at character ${outcome.position}`,
         "Correct the statement's syntax.",
       );
-    }
-    // The parser ran out of stack: what it could not read cannot pass.
-    return refuseDepth();
+    case "broken":
+      // The parser ran out of stack: what it could not read cannot pass.
+      return refuseDepth();
+    default:
+      return outcome satisfies never;
   }
 }

@@ -8,7 +8,8 @@ import { resolveAll } from "./grammar.ts";
 import { childScope } from "./namespace.ts";
 import { refuseUnsupported } from "./refused.ts";
 import type { StatementState } from "./statement-state.ts";
-import { isNameReading, resolveType } from "./types.ts";
+import { isNameReading } from "./name-reading.ts";
+import { resolveType } from "./types.ts";
 
 /** What a statement does with a name; the query that PREPARE holds is given back to be analysed as any other. */
 export interface Named {

@@ -7,7 +7,15 @@ import { resolveExpanded } from "./expression-names.ts";
 import { addFromClause } from "./from.ts";
 import { type QueryResult, analyzeSelect, resolveAll, resolveExpression } from "./grammar.ts";
 import { checkLocking } from "./locking.ts";
-import { type QueryScope, type RangeColumn, childScope, lookUpColumn, touch, unite } from "./namespace.ts";
+import {
+  type QueryScope,
+  type RangeColumn,
+  childScope,
+  lookUpColumn,
+  sharedOrigins,
+  touch,
+  unite,
+} from "./namespace.ts";
 import { refuse, refuseUnsupported } from "./refused.ts";
 import { type TargetColumn, resolveTargets } from "./targets.ts";
 import { itemsOf } from "./tree.ts";
@@ -181,14 +189,14 @@ function analyzeSetOperation(statement: SelectStmt, scope: QueryScope): readonly
     const other = right[i] ?? column;
     const asValue = (one: RangeColumn): Value =>
       one.literal === undefined
-        ? openValue(one.type, { lineage: one.lineage })
-        : openValue(typeOids.unknown, { constant: one.literal });
+        ? openValue(one.type, { lineage: one.lineage, isUntyped: one.isUntyped === true })
+        : openValue(typeOids.unknown, { constant: one.literal, isUntyped: true });
     const { type } = unified([asValue(column), asValue(other)], scope);
     return {
       name: column.name,
       type,
       lineage: unite(column.lineage, other.lineage),
-      origins: bothOrigins(column, other),
+      origins: sharedOrigins(column, other),
     };
   });
   for (const node of statement.sortClause ?? []) {
@@ -202,9 +210,4 @@ function analyzeSetOperation(statement: SelectStmt, scope: QueryScope): readonly
     }
   }
   return columns;
-}
-
-/** Where both sides are plain columns, the output is one of them. */
-function bothOrigins(a: RangeColumn, b: RangeColumn): RangeColumn["origins"] {
-  return a.origins.length > 0 && b.origins.length > 0 ? [...a.origins, ...b.origins] : [];
 }

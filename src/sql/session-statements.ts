@@ -1,7 +1,7 @@
 /** Statements about the transaction and the session. */
 import type { Node, TransactionStmt, VariableSetStmt, VariableShowStmt } from "libpg-query";
 import type { StatementKind, TransactionAction } from "#domain/effect.ts";
-import { refuseSetting } from "./calls.ts";
+import { refuseSetting } from "./call-arguments.ts";
 import { refuseUnsupported } from "./refused.ts";
 import { checkSetting, isReadableSetting, isWritableSetting } from "./settings.ts";
 import type { StatementState } from "./statement-state.ts";

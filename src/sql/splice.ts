@@ -19,6 +19,9 @@ function destination(use: Use, shadowSchema: string): QualifiedName | null {
 
 function readDestination(use: GrantedUse): QualifiedName | null {
   const { scoped } = use;
+  if (use.isOutgrown && use.shape) {
+    refuseOutgrown(use);
+  }
   const usesMasked = scoped.maskedColumns.some(({ column }) => use.columns.has(column));
   if (scoped.wholeOpen || (!use.shape && !usesMasked)) {
     return null;
@@ -30,6 +33,9 @@ function readDestination(use: GrantedUse): QualifiedName | null {
 }
 
 function writeDestination(use: GrantedUse): QualifiedName | null {
+  if (use.isOutgrown && use.shape) {
+    refuseOutgrown(use);
+  }
   if (use.shape && !use.scoped.wholeOpen) {
     refuse(
       "name.unsupported-form",
@@ -39,6 +45,19 @@ function writeDestination(use: GrantedUse): QualifiedName | null {
   }
   return use.scoped.write?.view ?? null;
 }
+
+/** A wholly open table is read itself and not a view: a star would bring what was added after the grant. */
+function refuseOutgrown({ scoped }: GrantedUse): never {
+  const columns = scoped.visibleColumns.slice(0, listedMax).map(quoted).join(", ");
+  const more = scoped.visibleColumns.length > listedMax ? ", …" : "";
+  refuse(
+    "grant.no-column",
+    `table ${quoted(`${scoped.base.schema}.${scoped.base.name}`)} has columns by now that the grant does not cover, and the statement depends on all of them`,
+    `Name the columns, each with its table (${columns}${more}), or ask for a new grant on the table.`,
+  );
+}
+
+const listedMax = 20;
 
 interface Change {
   readonly splice: Splice;

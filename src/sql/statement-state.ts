@@ -2,9 +2,10 @@
 import type { ColumnRef, RangeVar } from "libpg-query";
 import type { Effect } from "#domain/effect.ts";
 import { type CompiledScope, type RelationKey, type ScopedRelation, relationKey } from "#domain/scope.ts";
-import type { OutputSource } from "./analysis.ts";
+import type { OutputSource, StatementAnalysis } from "./analysis.ts";
 import type { Catalog, CatalogRelation } from "./catalog.ts";
 import type { Grammar } from "./grammar.ts";
+import { mayReadNames } from "./name-reading.ts";
 import { type GrantedUse, type Lineage, type ShadowUse, type Use, noLineage } from "./namespace.ts";
 import { refuse } from "./refused.ts";
 import type { ShadowedRelation } from "./shadowed.ts";
@@ -14,6 +15,8 @@ export interface AnalysisContext {
   readonly catalog: Catalog;
   readonly scope: CompiledScope;
 }
+
+type BoundSetting = StatementAnalysis["boundSettings"][number];
 
 interface Write {
   readonly verb: "insert" | "update" | "delete";
@@ -33,10 +36,12 @@ export class StatementState {
   readonly writes = new Map<RangeVar, Write>();
   /** `schema.table.column` references, with the use that they mean. */
   readonly qualifiedReferences = new Map<ColumnRef, Use>();
-  readonly boundSettings = new Map<number, { readonly nameParameter: number; readonly valueParameter: number }>();
+  readonly #boundSettings = new Map<string, BoundSetting>();
   parameters = 0;
   /** Set once anything is seen that is not pure. */
   impure = false;
+  /** Set once a value is seen that is of a type that reads names, or has one inside. */
+  readsNames = false;
   readonly #seen = new Set<object>();
   readonly #sources = new Map<string, OutputSource>();
   #visits = 0;
@@ -53,6 +58,19 @@ export class StatementState {
     if (this.#visits > visitsMax) {
       refuse("statement.too-large", "the statement is too large to be understood", "Split the statement.");
     }
+  }
+
+  /** Writes down that a value of this type takes part. */
+  noteType(type: number | null): void {
+    this.readsNames ||= mayReadNames(this.context.catalog, type);
+  }
+
+  get boundSettings(): readonly BoundSetting[] {
+    return [...this.#boundSettings.values()];
+  }
+
+  bindSetting(setting: BoundSetting): void {
+    this.#boundSettings.set(`${setting.nameParameter} ${setting.valueParameter}`, setting);
   }
 
   isClaimed(node: object): boolean {
@@ -86,6 +104,7 @@ export class StatementState {
       columns: new Set(),
       hidden: new Set(relation.columns.map((column) => column.name).filter((name) => !visible.has(name))),
       shape: false,
+      isOutgrown: scoped.wholeOpen && relation.columns.some((column) => !visible.has(column.name)),
       target,
     };
     this.uses.set(range, use);
@@ -97,7 +116,7 @@ export class StatementState {
     if (known?.kind === "shadow") {
       return known;
     }
-    const use: ShadowUse = { kind: "shadow", range, shadow, relation };
+    const use: ShadowUse = { kind: "shadow", range, shadow, relation, columns: new Set() };
     this.uses.set(range, use);
     return use;
   }

@@ -32,7 +32,10 @@ function toTarget(name: string, value: Value): TargetColumn {
   // A literal that nothing gives a type is text.
   const type = value.constant === null ? value.type : 25;
   const target = { name, type, lineage: value.lineage, origins: value.column?.origins ?? [] };
-  return value.constant === null ? target : { ...target, literal: value.constant };
+  if (value.constant !== null) {
+    return { ...target, literal: value.constant };
+  }
+  return value.isUntyped ? { ...target, isUntyped: true } : target;
 }
 
 /** The outputs of `*`, `a.*`, `schema.a.*` and `(row).*`; null when it is no star. */

@@ -4,6 +4,7 @@
  */
 import type { Node, TypeName } from "libpg-query";
 import { type Catalog, type CatalogType, castKey, findRelation, findType, isBuiltin, lookupPath } from "./catalog.ts";
+import { isNameReading, mayReadNames } from "./name-reading.ts";
 import type { QueryScope } from "./namespace.ts";
 import { quoted, refuse, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { namesOf } from "./tree.ts";
@@ -105,16 +106,6 @@ function fitsPolymorphic(from: CatalogType, parameter: string): boolean {
     default:
       return true;
   }
-}
-
-/** `reg…` types read and write the names of catalog objects. */
-export function isNameReading(catalog: Catalog, type: number | null): boolean {
-  if (type === null) {
-    return false;
-  }
-  const found = catalog.types.get(type);
-  const element = found?.element !== undefined && found.element !== 0 ? catalog.types.get(found.element) : found;
-  return element !== undefined && element.schema === "pg_catalog" && /^reg[a-z]+$/.test(element.name);
 }
 
 const deniedCasts = new Set(
@@ -354,23 +345,39 @@ export function commonType(types: Iterable<number | null>, catalog: Catalog): nu
   return [...all].find((type) => isNameReading(catalog, type)) ?? (all.size === 1 ? (only ?? null) : null);
 }
 
-/** @throws StatementRefused where values of a name-reading type meet text that would be read as a name */
+/**
+ * Values that PostgreSQL brings to one type.
+ * @throws StatementRefused where text that would be read as a name meets a value of a type that reads names, or that may be one
+ */
 export function checkUnified(values: readonly Value[], scope: QueryScope): void {
   const { catalog } = scope.state.context;
-  const reading = values.find((value) => isNameReading(catalog, value.type));
+  const reading = values.find((value) => mayReadNames(catalog, value.type));
   if (reading === undefined) {
+    checkUnknown(values, scope);
     return;
   }
   const target = catalog.types.get(reading.type ?? 0);
   for (const value of values) {
     if (value.constant !== null && target !== undefined) {
       checkNamedConstant(value.constant, target.name, scope);
-    } else if (value.type === null) {
+    } else if (value.isUntyped || value.type === null) {
       refuse(
         "name.unsupported-form",
-        `a value is compared with a ${quoted(target?.name ?? "reg")} value`,
-        "Compare OIDs or names.",
+        `a value is brought to type ${quoted(target?.name ?? "reg")}`,
+        "Compare OIDs or names: cast both sides to oid or to text.",
       );
     }
+  }
+}
+
+/** A value whose type is not known can only be of a type that reads names when the statement has come across one. */
+function checkUnknown(values: readonly Value[], scope: QueryScope): void {
+  const hasUnknown = values.some((value) => value.type === null && !value.isUntyped);
+  if (scope.state.readsNames && hasUnknown && values.some((value) => value.isUntyped)) {
+    refuse(
+      "name.unsupported-form",
+      "a literal or a parameter meets a value whose type is not known, beside values that name objects",
+      "Cast both sides, as in (…)::text = 'x'::text.",
+    );
   }
 }

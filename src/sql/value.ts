@@ -9,6 +9,8 @@ export interface Value {
   readonly type: number | null;
   /** The text of an untyped literal: PostgreSQL decides its type by what stands around it. Null for anything else. */
   readonly constant: string | null;
+  /** A literal or a parameter: PostgreSQL decides its type by what stands around it. */
+  readonly isUntyped: boolean;
   /** Set when the value is a plain column. */
   readonly column: RangeColumn | null;
   /** Set when it is the whole row of something in FROM. */
@@ -17,6 +19,8 @@ export interface Value {
   readonly elements: readonly Value[] | null;
   /** A `reg…` value whose name or number has been checked. */
   readonly checked: boolean;
+  /** The name of the session's own role, database or schema, as PostgreSQL gives it. */
+  readonly isOwnName: boolean;
   /** Set for a parameter. */
   readonly parameter: number | null;
 }
@@ -25,10 +29,12 @@ const blank: Value = {
   lineage: noLineage,
   type: null,
   constant: null,
+  isUntyped: false,
   column: null,
   row: null,
   elements: null,
   checked: false,
+  isOwnName: false,
   parameter: null,
 };
 

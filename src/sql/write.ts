@@ -24,7 +24,7 @@ import {
 } from "./namespace.ts";
 import { quoted, refuse, refuseRelation, refuseUnsupported } from "./refused.ts";
 import { resolveTargets } from "./targets.ts";
-import { isNameReading } from "./types.ts";
+import { mayReadNames } from "./name-reading.ts";
 
 /** `Grammar.commonQuery`. */
 export function commonQuery(node: Node, scope: QueryScope): QueryResult {
@@ -160,7 +160,7 @@ function writeColumns(target: Target, verb: "insert" | "update", names: readonly
         "Ask the owner to write it.",
       );
     }
-    if (isNameReading(catalog, column?.type ?? null)) {
+    if (mayReadNames(catalog, column?.type ?? null)) {
       refuseUnsupported(`column ${quoted(name)} has a type that reads names`, "Ask the owner to write it.");
     }
     scope.state.writes.get(use.range)?.columns.add(name);

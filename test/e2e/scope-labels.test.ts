@@ -22,6 +22,9 @@ const setUpSql = `
   CREATE TABLE hr.copies (id int, owner_ssn text REFERENCES hr.keys (ssn));
   CREATE TABLE hr.computed (
     id int, ssn text, reversed text GENERATED ALWAYS AS (reverse(ssn)) STORED, twice int GENERATED ALWAYS AS (id * 2) STORED);
+  CREATE TABLE hr.paid (
+    id int PRIMARY KEY, salary int, cap int, team int, note text CHECK (note <> ''), CHECK (salary < cap),
+    EXCLUDE USING btree ((team + salary) WITH =));
   CREATE TABLE hr.plain (id serial PRIMARY KEY, note text);
   CREATE VIEW hr.simple AS SELECT id, upper(note) AS note FROM hr.plain WHERE id > 0;
   CREATE VIEW hr.above AS SELECT * FROM hr.simple;
@@ -190,6 +193,20 @@ describe.each(builds)("labels follow the data, PostgreSQL %s", (_, options) => {
     const keys: TableGrant = { schema: "hr", table: "keys", verbs: ["insert", "update"], columns: "all" };
     const labelled = (await compile(scopeOf(keys), [ssn("keys")])).relations.get("hr.keys");
     expect(labelled?.write).toMatchObject({ insertColumns: ["name"], updateColumns: ["name"] });
+    // A foreign key would tell whether the referenced value is there.
+    const copies: TableGrant = { schema: "hr", table: "copies", verbs: ["insert", "update"], columns: "all" };
+    const referring = (await compile(scopeOf(copies), [ssn("keys")])).relations.get("hr.copies");
+    expect(referring?.write).toMatchObject({ insertColumns: ["id"], updateColumns: ["id"] });
+  });
+
+  test("an open column that a constraint compares with a labelled one is not updated", async () => {
+    const paid: TableGrant = { schema: "hr", table: "paid", verbs: ["insert", "update"], columns: "all" };
+    const label: ColumnLabel = { schema: "hr", table: "paid", column: "salary", label: "pii.salary" };
+    const compared = (await compile(scopeOf(paid), [label])).relations.get("hr.paid");
+    expect(compared?.write).toMatchObject({
+      insertColumns: ["id", "cap", "team", "note"],
+      updateColumns: ["id", "note"],
+    });
   });
 });
 

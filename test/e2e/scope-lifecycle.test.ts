@@ -40,6 +40,7 @@ const snapshotSql = `
     WHERE c.oid >= 16384
   UNION ALL SELECT 'column', attrelid::regclass || ' ' || attname || ' ' || attacl::text FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid >= 16384
   UNION ALL SELECT 'dependency', d::text FROM pg_shdepend d
+  UNION ALL SELECT 'mark', m::text FROM sallyport_shadow.scope_marks m
   UNION ALL SELECT 'comment', d.classoid || ' ' || d.objoid || ' ' || d.description FROM pg_shdescription d
   ORDER BY 1, 2`;
 
@@ -203,9 +204,12 @@ describe.each(builds)("the life of a scope, PostgreSQL %s", (_, options) => {
     const client = await logIn(database, "sp_grant_one");
     const damages = [
       `REVOKE SELECT (name) ON customers FROM ${scope.role}`,
-      `REVOKE REFERENCES (email) ON customers FROM ${scope.role}`,
+      "DELETE FROM sallyport_shadow.scope_marks",
+      "UPDATE sallyport_shadow.scope_marks SET relation = 'secret_plans'::regclass, number = 1 WHERE number = 3",
       `GRANT SELECT ON secret_plans TO ${scope.role}`,
       `GRANT SELECT (ssn) ON customers TO ${scope.role}`,
+      `GRANT SELECT ON invoices TO ${scope.role}`,
+      `REVOKE SELECT (ctid) ON invoices FROM ${scope.role}`,
       `DROP SCHEMA ${view?.schema ?? ""} CASCADE`,
       `ALTER VIEW ${view?.schema ?? ""}.customers SET (security_barrier = false)`,
       `COMMENT ON VIEW ${view?.schema ?? ""}.customers IS 'mine'`,

@@ -60,12 +60,12 @@ describe.each(builds)("what a resource allows, PostgreSQL %s", (_, options) => {
     const noTables = await refusal(second.prepare());
     expect(adviceOf(noTables)).toContain("WITH GRANT OPTION");
     await database.sql(adviceOf(noTables));
-    await database.sql("REVOKE REFERENCES ON customers FROM plain");
+    await database.sql("REVOKE SELECT ON customers FROM plain");
     await second.prepare();
 
     const third = await refusal(second.compile(readScope, labels));
     expect(third.code).toBe("resource.rights");
-    expect(adviceOf(third)).toBe('GRANT REFERENCES ON TABLE "public"."customers" TO "plain" WITH GRANT OPTION;');
+    expect(adviceOf(third)).toBe('GRANT SELECT ON TABLE "public"."customers" TO "plain" WITH GRANT OPTION;');
     await database.sql(adviceOf(third));
     await activate(database, readScope, "sp_grant_plain", { provisioner: second });
     const client = await logIn(database, "sp_grant_plain");
@@ -94,13 +94,20 @@ describe.each(builds)("what a resource allows, PostgreSQL %s", (_, options) => {
     ]);
     await database.sql(`
       GRANT TEMP ON DATABASE billing TO PUBLIC; GRANT CREATE ON SCHEMA public TO PUBLIC; GRANT SELECT ON secret_plans TO PUBLIC;
+      GRANT SELECT (ssn) ON customers TO PUBLIC; GRANT CREATE ON DATABASE billing TO PUBLIC;
+      CREATE FOREIGN DATA WRAPPER files; CREATE SERVER outside FOREIGN DATA WRAPPER files; GRANT USAGE ON FOREIGN SERVER outside TO PUBLIC;
+      SELECT lo_create(77); GRANT SELECT ON LARGE OBJECT 77 TO PUBLIC;
       CREATE FUNCTION open_to_all() RETURNS int LANGUAGE sql AS 'SELECT 1'`);
     expect((await database.restart().prepare()).publicRights).toEqual([
       "CONNECT on 2 other databases",
+      "CREATE on database billing",
       "CREATE on schema public",
       "EXECUTE on 1 function in schema public",
+      "SELECT on 1 large object",
+      "SELECT on column public.customers.ssn",
       "SELECT on public.secret_plans",
       "TEMP on database billing",
+      "USAGE on foreign server outside",
       "USAGE on language plpgsql",
     ]);
     await database.sql("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC");

@@ -214,7 +214,8 @@ export function sqlStateOf(error: unknown): string | null {
   return databaseErrorOf(error)?.code ?? null;
 }
 
-function databaseErrorOf(error: unknown): DatabaseError | null {
+/** The database's own error in a failure; null when there is none. */
+export function databaseErrorOf(error: unknown): DatabaseError | null {
   if (isDatabaseError(error)) {
     return error;
   }
@@ -237,6 +238,13 @@ function isConnectionError(error: unknown): boolean {
 
 function errorCode(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "no connection";
+}
+
+/** One message: the transaction around it is the caller's. */
+export async function runAll(client: PoolClient, statements: readonly string[]): Promise<void> {
+  if (statements.length > 0) {
+    await client.query(statements.join(";\n"));
+  }
 }
 
 /** Resolves after `ms`. */

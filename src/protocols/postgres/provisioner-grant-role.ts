@@ -3,10 +3,11 @@ import { makeVerifier, scramIterations, scramSaltBytes, verifierToPostgres } fro
 import { SallyportError } from "#domain/errors.ts";
 import { limits } from "#domain/limits.ts";
 import { quoteIdentifier } from "#sql/identifier.ts";
-import type { PoolClient } from "pg";
-import { delay } from "./provisioner-connection.ts";
+import type { DatabaseError, PoolClient } from "pg";
+import { databaseErrorOf, delay, runAll, sqlStateOf } from "./provisioner-connection.ts";
 import type { ResourceConnections, Server } from "./provisioner-connection.ts";
-import { grantMembership, quoteLiteral } from "./scope-sql.ts";
+import { quoteLiteral } from "./quoting.ts";
+import { grantMembership } from "./scope-sql.ts";
 import { readRole } from "./scope-sql-state.ts";
 import { scopeLockSql } from "./shadow-catalogs.ts";
 
@@ -140,7 +141,7 @@ export async function endSessions(
 /** First of all: no new session, and no right for the running ones from their next statement on. */
 export function closeRoleStatements(role: string, scopeRoles: readonly string[]): readonly string[] {
   return [
-    `ALTER ROLE ${quoteIdentifier(role)} NOLOGIN`,
+    `ALTER ROLE ${quoteIdentifier(role)} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL`,
     ...scopeRoles.map((scopeRole) => `REVOKE ${quoteIdentifier(scopeRole)} FROM ${quoteIdentifier(role)}`),
   ];
 }
@@ -148,4 +149,67 @@ export function closeRoleStatements(role: string, scopeRoles: readonly string[])
 /** Last: what it may have made (a large object can be made in a read-only transaction), and the role. */
 export function dropRoleStatements(role: string): readonly string[] {
   return [`DROP OWNED BY ${quoteIdentifier(role)}`, `DROP ROLE ${quoteIdentifier(role)}`];
+}
+
+/** What `retireGrantRole` takes. */
+export interface RetiredRole {
+  readonly role: string;
+  readonly oid: number;
+  readonly close: readonly string[];
+  readonly drop: readonly string[];
+}
+
+/**
+ * Closes a grant role, ends its sessions, and drops what it owns here and itself. False when a session did not end: the role can
+ * neither log in nor read anything any more, and the next drop goes on from there.
+ *
+ * Each statement of the drop is a transaction of its own. A crash between them, or a role that has something where we cannot reach
+ * it, leaves a role that is closed, is in no scope, and owns nothing in this database.
+ * @throws SallyportError `resource.leftover` when the role has something in another database, with what and where.
+ */
+export async function retireGrantRole(
+  connections: ResourceConnections,
+  { role, oid, close, drop }: RetiredRole,
+  nowMs: () => number,
+): Promise<boolean> {
+  await changeUnlessGone(connections, close);
+  if (!(await endSessions(connections, oid, nowMs))) {
+    return false;
+  }
+  for (const statement of drop) {
+    try {
+      await changeUnlessGone(connections, [statement]);
+    } catch (error) {
+      const database = databaseErrorOf(error);
+      throw database?.code === dependentObjects ? leftover(role, database) : error;
+    }
+  }
+  return true;
+}
+
+const undefinedObject = "42704";
+const dependentObjects = "2BP01";
+
+/** Another drop of the same role may have been faster; the look that follows tells whether it is gone. */
+async function changeUnlessGone(connections: ResourceConnections, statements: readonly string[]): Promise<void> {
+  try {
+    await connections.change((client) => runAll(client, statements));
+  } catch (error) {
+    if (sqlStateOf(error) !== undefinedObject) {
+      throw error;
+    }
+  }
+}
+
+function leftover(role: string, cause: DatabaseError): SallyportError {
+  const what = (cause.detail ?? cause.message).split("\n").join("; ");
+  return new SallyportError(
+    "resource.leftover",
+    "upstream",
+    `the role ${role} cannot log in any more and has no right of its grant, but it could not be dropped: ${what}`,
+    {
+      cause,
+      nextStep: `In each database named there run as a superuser: DROP OWNED BY ${quoteIdentifier(role)}; the gateway then drops the role when it starts.`,
+    },
+  );
 }

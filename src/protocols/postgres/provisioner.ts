@@ -24,17 +24,18 @@ import type { ColumnLabel, PostgresResource } from "#domain/resource.ts";
 import type { CompiledScope } from "#domain/scope.ts";
 import type { ProvisionJournal, Provisioner, ResourceReadiness } from "#protocols/driver.ts";
 import { quoteIdentifier } from "#sql/identifier.ts";
-import { ResourceConnections, sqlStateOf } from "./provisioner-connection.ts";
+import { ResourceConnections, runAll, sqlStateOf } from "./provisioner-connection.ts";
 import type { ProvisionerConnection, Server } from "./provisioner-connection.ts";
 import {
   closeRoleStatements,
   dropRoleStatements,
-  endSessions,
   findGrantRole,
   grantRoleComment,
   grantRoleSaltBytes,
   grantRoleStatements,
+  retireGrantRole,
 } from "./provisioner-grant-role.ts";
+import type { RetiredRole } from "./provisioner-grant-role.ts";
 import { Recording } from "./provisioner-recording.ts";
 import type { JournalAction } from "./provisioner-recording.ts";
 import { checkGrantable, checkServer, checkSomethingGrantable, readPublicRights } from "./readiness.ts";
@@ -51,7 +52,7 @@ import {
   viewOwnerRights,
 } from "./scope-sql.ts";
 import type { ScopeState } from "./scope-sql-state.ts";
-import { areSchemasGone, inspectRemains, inspectScope, isRoleGone, readScopeRoles } from "./scope-sql-state.ts";
+import { areViewsGone, inspectRemains, inspectScope, isRoleGone, readScopeRoles } from "./scope-sql-state.ts";
 import { catalogStatements, hasScopeLock, scopeLockSql } from "./shadow-catalogs.ts";
 
 export interface ProvisionerOptions {
@@ -186,16 +187,23 @@ class PostgresProvisioner implements Provisioner {
       const oid = await findGrantRole(client, role);
       return oid === null ? null : { oid, scopeRoles: await readScopeRoles(client, oid) };
     });
-    const close = found === null ? [] : closeRoleStatements(role, found.scopeRoles);
-    const drop = found === null ? [] : dropRoleStatements(role);
+    const retired =
+      found === null
+        ? null
+        : {
+            role,
+            oid: found.oid,
+            close: closeRoleStatements(role, found.scopeRoles),
+            drop: dropRoleStatements(role),
+          };
     // Taking away acts at once; the journal catches up, and its failure is told when the role is gone.
     const recording = new Recording(this.#options.journal, "grant-role.drop", role);
-    const recorded = recording.begin([...close, ...drop]).then(
+    const recorded = recording.begin([...(retired?.close ?? []), ...(retired?.drop ?? [])]).then(
       () => null,
       (error: unknown) => ({ error }),
     );
     try {
-      const gone = await this.#retireRole(role, found?.oid ?? null, close, drop);
+      const gone = await this.#retireRole(retired, role);
       const failure = await recorded;
       if (failure !== null) {
         throw failure.error;
@@ -209,32 +217,11 @@ class PostgresProvisioner implements Provisioner {
     }
   }
 
-  async #retireRole(
-    role: string,
-    oid: number | null,
-    close: readonly string[],
-    drop: readonly string[],
-  ): Promise<boolean> {
-    if (oid !== null) {
-      await this.#changeUnlessGone(close);
-      if (!(await endSessions(this.#connections, oid, this.#options.clock.nowMs))) {
-        // It can neither log in nor read anything any more; the next sweep finds it and drops it.
-        return false;
-      }
-      await this.#changeUnlessGone(drop);
+  async #retireRole(retired: RetiredRole | null, role: string): Promise<boolean> {
+    if (retired !== null && !(await retireGrantRole(this.#connections, retired, this.#options.clock.nowMs))) {
+      return false;
     }
-    return this.#connections.use((client) => isRoleGone(client, role, oid ?? 0));
-  }
-
-  /** Another drop of the same role may have been faster; the look that follows tells whether it is gone. */
-  async #changeUnlessGone(statements: readonly string[]): Promise<void> {
-    try {
-      await this.#connections.change((client) => runAll(client, statements));
-    } catch (error) {
-      if (sqlStateOf(error) !== undefinedObject) {
-        throw error;
-      }
-    }
+    return this.#connections.use((client) => isRoleGone(client, role, retired?.oid ?? 0));
   }
 
   async dropScope(scope: { readonly hash: string; readonly role: string }): Promise<boolean> {
@@ -262,8 +249,7 @@ class PostgresProvisioner implements Provisioner {
       (dropped) =>
         dropped
           ? this.#connections.use(
-              async (client) =>
-                (await isRoleGone(client, scope.role, oid)) && (await areSchemasGone(client, scope.hash)),
+              async (client) => (await isRoleGone(client, scope.role, oid)) && (await areViewsGone(client, scope.hash)),
             )
           : Promise.resolve(false),
     );
@@ -335,13 +321,6 @@ class PostgresProvisioner implements Provisioner {
 }
 
 const undefinedObject = "42704";
-
-/** One message: the transaction around it is the caller's. */
-async function runAll(client: PoolClient, statements: readonly string[]): Promise<void> {
-  if (statements.length > 0) {
-    await client.query(statements.join(";\n"));
-  }
-}
 
 /**
  * A GRANT of something that the login may not pass on is only a warning, and so is a REVOKE of what another role granted.

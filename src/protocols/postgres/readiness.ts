@@ -67,7 +67,7 @@ export async function checkSomethingGrantable(client: ClientBase, server: Server
     const name = quoteIdentifier(schema);
     return [
       `GRANT USAGE ON SCHEMA ${name} TO ${login} WITH GRANT OPTION;`,
-      `GRANT SELECT, INSERT, UPDATE, DELETE, REFERENCES ON ALL TABLES IN SCHEMA ${name} TO ${login} WITH GRANT OPTION;`,
+      `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${name} TO ${login} WITH GRANT OPTION;`,
       `GRANT USAGE ON ALL SEQUENCES IN SCHEMA ${name} TO ${login} WITH GRANT OPTION;`,
     ];
   });
@@ -133,6 +133,10 @@ const publicRightsSql = `
   FROM pg_catalog.pg_database b CROSS JOIN LATERAL aclexplode(coalesce(b.datacl, acldefault('d', b.datdba))) AS x
   WHERE b.datname = current_database() AND x.grantee = 0 AND x.privilege_type = 'TEMPORARY'
   UNION ALL
+  SELECT 'CREATE on database ' || b.datname
+  FROM pg_catalog.pg_database b CROSS JOIN LATERAL aclexplode(b.datacl) AS x
+  WHERE b.datname = current_database() AND x.grantee = 0 AND x.privilege_type = 'CREATE'
+  UNION ALL
   SELECT 'CONNECT on ' || count(*) || ' other database' || CASE count(*) WHEN 1 THEN '' ELSE 's' END
   FROM pg_catalog.pg_database b CROSS JOIN LATERAL aclexplode(coalesce(b.datacl, acldefault('d', b.datdba))) AS x
   WHERE b.datname <> current_database() AND b.datallowconn AND x.grantee = 0 AND x.privilege_type = 'CONNECT'
@@ -154,6 +158,22 @@ const publicRightsSql = `
   CROSS JOIN LATERAL aclexplode(c.relacl) AS x
   WHERE c.oid >= 16384 AND x.grantee = 0
   GROUP BY n.nspname, c.relname
+  UNION ALL
+  SELECT string_agg(DISTINCT x.privilege_type, ', ') || ' on column ' || n.nspname || '.' || c.relname || '.' || a.attname
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  CROSS JOIN LATERAL aclexplode(a.attacl) AS x
+  WHERE c.oid >= 16384 AND x.grantee = 0 AND NOT a.attisdropped
+  GROUP BY n.nspname, c.relname, a.attname
+  UNION ALL
+  SELECT x.privilege_type || ' on ' || count(*) || ' large object' || CASE count(*) WHEN 1 THEN '' ELSE 's' END
+  FROM pg_catalog.pg_largeobject_metadata l CROSS JOIN LATERAL aclexplode(l.lomacl) AS x
+  WHERE x.grantee = 0
+  GROUP BY x.privilege_type
+  UNION ALL
+  SELECT 'USAGE on foreign server ' || f.srvname
+  FROM pg_catalog.pg_foreign_server f CROSS JOIN LATERAL aclexplode(f.srvacl) AS x
+  WHERE x.grantee = 0
   UNION ALL
   SELECT 'USAGE on language ' || l.lanname
   FROM pg_catalog.pg_language l CROSS JOIN LATERAL aclexplode(coalesce(l.lanacl, acldefault('l', l.lanowner))) AS x

@@ -17,8 +17,10 @@ export interface ColumnDefinition {
   readonly generated: "no" | "stored" | "virtual";
   /** `attidentity` is `a`: written by PostgreSQL alone. */
   readonly identityAlways: boolean;
-  /** Part of a unique index or an exclusion constraint: a write of it tells whether a value is there. */
+  /** Part of a unique index, an exclusion constraint or a foreign key: a write of it tells whether a value is there. */
   readonly unique: boolean;
+  /** Columns, itself too, that a constraint sees together with it: an update of it tells how it compares with them. */
+  readonly comparedWith: readonly string[];
 }
 
 export interface TableDefinition extends QualifiedName {
@@ -140,6 +142,7 @@ interface ColumnRow {
   readonly generated: string;
   readonly identity: string;
   readonly is_unique: boolean;
+  readonly compared_with: readonly string[];
   readonly type_name: string;
   readonly type_schema: string;
   readonly type_kind: string;
@@ -173,7 +176,26 @@ const columnsSql = `
           WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid
             AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid
             AND d.refobjsubid = a.attnum))
-    ) AS is_unique
+    ) OR EXISTS (
+      SELECT FROM pg_catalog.pg_constraint f
+      WHERE f.conrelid = a.attrelid AND f.contype = 'f' AND a.attnum = ANY (f.conkey)
+    ) AS is_unique,
+    ARRAY(
+      SELECT DISTINCT o.attname::text
+      FROM (
+        SELECT k.conkey AS numbers FROM pg_catalog.pg_constraint k WHERE k.conrelid = a.attrelid AND k.contype = 'c'
+        UNION ALL
+        SELECT pg_catalog.array_remove(i.indkey::int2[], 0::int2) || ARRAY(
+            SELECT d.refobjsubid::int2 FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid
+              AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = i.indrelid AND d.refobjsubid > 0)
+        FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND (i.indisunique OR i.indisexclusion)
+      ) AS seen
+      JOIN pg_catalog.pg_attribute o ON o.attrelid = a.attrelid AND o.attnum > 0 AND NOT o.attisdropped
+      -- 0 is the whole row in a condition.
+      WHERE 0 = ANY (seen.numbers) OR a.attnum = ANY (seen.numbers) AND o.attnum = ANY (seen.numbers)
+      ORDER BY 1
+    ) AS compared_with
   FROM bare b
   JOIN pg_catalog.pg_attribute a ON a.attrelid = b.relation AND a.attnum = b.number
   JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
@@ -201,6 +223,7 @@ function toColumn(row: ColumnRow): ColumnDefinition {
     generated: row.generated === "s" ? "stored" : row.generated === "v" ? "virtual" : "no",
     identityAlways: row.identity === "a",
     unique: row.is_unique,
+    comparedWith: row.compared_with,
   };
 }
 

@@ -26,7 +26,7 @@ export const shadowSchema = "sallyport_shadow";
 export const defaultRuleId = "default.redact";
 
 /** Changes when the same scope is to be made in another way, so that a newer gateway does not take an older one's views for its own. */
-const formatVersion = 1;
+const formatVersion = 2;
 
 /** A compiled scope with the definitions that it was compiled against. */
 export interface ScopePlan {
@@ -292,6 +292,11 @@ function draftWrite(
         .filter((column) => column.generated === "no" && !column.identityAlways)
         // Whether a value is taken already is told by every engine: no writes to labelled unique columns (MASKING.md, L4).
         .filter((column) => !(column.unique && masked.has(column.name)))
+        // A constraint over both answers, update by update, how an open column compares with a masked one of the same row.
+        .filter(
+          (column) =>
+            verb === "insert" || masked.has(column.name) || !column.comparedWith.some((name) => masked.has(name)),
+        )
         .map(({ name }) => name)
     );
   };

@@ -3,6 +3,7 @@ import type { ClientBase } from "pg";
 
 import { ownSchemaPrefix } from "./scope-compiler.ts";
 import type { ScopePlan } from "./scope-compiler.ts";
+import { markKeys, readMarks } from "./scope-marks.ts";
 import { scopeRights, scopeRoleComment, scopeViews, viewOwnerRights } from "./scope-sql.ts";
 import type { Privilege, Right, ServerFacts } from "./scope-sql.ts";
 
@@ -96,7 +97,9 @@ export interface ScopeState {
   readonly role: RoleState | null;
   /** Schemas of the scope that exist. */
   readonly schemas: readonly string[];
-  /** True when the role, its rights and its views are exactly those of the plan. */
+  /** The scope's hash when it has marks; null when it has none. */
+  readonly marked: string | null;
+  /** True when the role, its rights, its views and its marks are exactly those of the plan. */
   readonly whole: boolean;
   /** What the role has outside these schemas, whether it should or not. */
   readonly rights: readonly Right[];
@@ -119,6 +122,7 @@ export async function inspectScope(client: ClientBase, plan: ScopePlan, server: 
   const rows = (await client.query<ViewRow>(viewsSql, [scopeSchemaPrefix(scope.hash), server.viewOwner])).rows;
   const missingOwnerRights = await readMissingOwnerRights(client, plan, server);
   const rights = role === null ? [] : await readRights(client, role.oid);
+  const marks = await readMarks(client, scope.hash);
   const member = role !== null && (await isMember(client, role.oid, server.readers));
   const wanted = new Set(scopeRights(plan).map((right) => rightKey(right, right.on, right.privilege)));
   const had = new Set(rights.map((right) => rightKey(right, right.object, right.privilege)));
@@ -133,12 +137,14 @@ export async function inspectScope(client: ClientBase, plan: ScopePlan, server: 
     missingOwnerRights.length === 0 &&
     surplus.length === 0 &&
     missing === 0 &&
+    sameSet(marks, markKeys(plan)) &&
     sameSet(
       rows.map(({ schema, name, comment, sound }) => JSON.stringify([schema, name, comment, sound])),
       scopeViews(plan).map(({ view, comment }) => JSON.stringify([view.schema, view.name, comment, true])),
     );
   const schemas = [...new Set(rows.map(({ schema }) => schema))];
-  return { role, schemas, rights: outside(rights, schemas), whole, missingOwnerRights, surplus, missing };
+  const marked = marks.length > 0 ? scope.hash : null;
+  return { role, schemas, rights: outside(rights, schemas), marked, whole, missingOwnerRights, surplus, missing };
 }
 
 /** Rights on relations and schemas other than those that are dropped whole. */
@@ -195,6 +201,8 @@ export interface ScopeRemains {
   readonly schemas: readonly string[];
   /** What the role has outside these schemas. */
   readonly rights: readonly Right[];
+  /** The scope's hash when it has marks; null when it has none. */
+  readonly marked: string | null;
   /** Grant roles that are members of the scope role. */
   readonly members: readonly string[];
   /** Rights that the view owner has and, once this scope is gone, needs no more. */
@@ -238,6 +246,7 @@ export async function inspectRemains(
     role,
     schemas,
     rights: role === null ? [] : outside(await readRights(client, role.oid), schemas),
+    marked: (await readMarks(client, scope.hash)).length > 0 ? scope.hash : null,
     members: members.map(({ name }) => name),
     surplusOwnerRights: await readSurplusOwnerRights(client, prefix, server),
   };
@@ -289,11 +298,11 @@ export async function isRoleGone(client: ClientBase, role: string, oid: number):
   return result.rows[0]?.gone ?? false;
 }
 
-/** Reads the catalogs: true when no schema of the scope is left. */
-export async function areSchemasGone(client: ClientBase, hash: string): Promise<boolean> {
+/** Reads the catalogs: true when no schema and no mark of the scope is left. */
+export async function areViewsGone(client: ClientBase, hash: string): Promise<boolean> {
   const result = await client.query(
     "SELECT FROM pg_catalog.pg_namespace n WHERE pg_catalog.starts_with(n.nspname, $1)",
     [scopeSchemaPrefix(hash)],
   );
-  return result.rows.length === 0;
+  return result.rows.length === 0 && (await readMarks(client, hash)).length === 0;
 }

@@ -4,19 +4,23 @@
  * ```
  * grant role (LOGIN) ─ member of ─ scope role ─ member of ─ readers (SELECT on the shadow catalogs)
  *                                      │ USAGE  ─ base schemas, sequences of serial columns
- *                                      │ SELECT ─ open tables; open columns of the others
- *                                      │ REFERENCES ─ every granted column: the mark that the shadow catalogs go by
+ *                                      │ SELECT ─ open columns, one by one: a column added later is closed
  *                                      │ SELECT ─ masked views        ┐ owned by the view owner (NOLOGIN),
  *                                      │ INSERT, UPDATE, DELETE ─ …   ┘ which alone reads the base tables
  * ```
+ *
+ * REFERENCES is given on nothing: whoever may make a table somewhere could ask with it which values a column has. What the shadow
+ * catalogs show besides the columns with a right on the table itself, they know from the scope's marks (`scope-marks.ts`).
  */
 import { createHash } from "node:crypto";
 
 import type { QualifiedName } from "#domain/scope.ts";
 import { relationKey } from "#domain/scope.ts";
 import { quoteIdentifier } from "#sql/identifier.ts";
+import { qualify, quoteLiteral } from "./quoting.ts";
 import { maskedSql } from "./scope-compiler.ts";
 import type { PlannedTable, ScopePlan } from "./scope-compiler.ts";
+import { markStatements, unmarkStatement } from "./scope-marks.ts";
 
 /** What the statements depend on besides the scope. */
 export interface ServerFacts {
@@ -30,7 +34,7 @@ export interface ServerFacts {
   readonly readers: string;
 }
 
-export type Privilege = "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "REFERENCES" | "USAGE";
+export type Privilege = "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "USAGE";
 
 /** One right. `column` is null for a right on the whole object. */
 export interface Right {
@@ -47,16 +51,6 @@ export interface PlannedView {
   readonly view: QualifiedName;
   readonly sql: string;
   readonly comment: string;
-}
-
-export function quoteLiteral(text: string): string {
-  const quoted = `'${text.replaceAll("'", "''")}'`;
-  // With a backslash the meaning would depend on `standard_conforming_strings`.
-  return text.includes("\\") ? ` E${quoted.replaceAll("\\", "\\\\")}` : quoted;
-}
-
-export function qualify(name: QualifiedName): string {
-  return `${quoteIdentifier(name.schema)}.${quoteIdentifier(name.name)}`;
 }
 
 /** The comment that tells a scope role from any other role of the same name. */
@@ -92,19 +86,16 @@ export function scopeRights(plan: ScopePlan): readonly Right[] {
   return rights;
 }
 
+/** What every table has besides its own columns; a right on the whole table would hold for them too. */
+const systemColumns = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
+
 function baseRights({ definition, relation }: PlannedTable): readonly Right[] {
-  const { base, openColumns, visibleColumns, wholeOpen, write } = relation;
-  const rights: Right[] = [];
-  const marked = new Set(visibleColumns);
-  if (wholeOpen) {
-    rights.push(onTable(base, "SELECT"));
-  } else {
-    rights.push(...onColumns(base, "SELECT", openColumns));
+  const { base, openColumns, wholeOpen, write } = relation;
+  const rights: Right[] = [...onColumns(base, "SELECT", openColumns)];
+  if (wholeOpen && definition.kind !== "v") {
+    rights.push(...onColumns(base, "SELECT", systemColumns));
   }
   if (write !== null) {
-    for (const column of [...write.insertColumns, ...write.updateColumns]) {
-      marked.add(column);
-    }
     if (write.view === null) {
       rights.push(...writeRights(base, write));
     }
@@ -120,8 +111,6 @@ function baseRights({ definition, relation }: PlannedTable): readonly Right[] {
       );
     }
   }
-  const columns = definition.columns.map(({ name }) => name).filter((name) => marked.has(name));
-  rights.push(...onColumns(base, "REFERENCES", columns));
   return rights;
 }
 
@@ -300,6 +289,7 @@ export function createScopeStatements(
       `COMMENT ON VIEW ${qualify(view)} IS ${quoteLiteral(comment)}`,
     ]),
     ...changeRights("GRANT", inOwnSchemas, scope.role),
+    ...markStatements(plan),
     "SET LOCAL ROLE NONE",
   ];
 }
@@ -311,14 +301,17 @@ export interface ScopeRest {
   readonly schemas: readonly string[];
   /** What the role has outside these schemas. */
   readonly rights: readonly Right[];
+  /** The scope's hash when it has marks; null when it has none. */
+  readonly marked: string | null;
 }
 
 /**
  * Takes a scope's views and rights away; its role stays. Not by DROP OWNED, which refuses to take a right on a sequence from a role
  * when whoever runs it may pass on no more than that right.
  */
-export function emptyScopeStatements({ role, schemas, rights }: ScopeRest): readonly string[] {
+export function emptyScopeStatements({ role, schemas, rights, marked }: ScopeRest): readonly string[] {
   return [
+    ...(marked === null ? [] : [unmarkStatement(marked)]),
     ...schemas.map((schema) => `DROP SCHEMA ${quoteIdentifier(schema)} CASCADE`),
     ...(role === null ? [] : changeRights("REVOKE", rights, role)),
   ];

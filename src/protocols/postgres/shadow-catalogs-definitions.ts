@@ -1,75 +1,48 @@
 /**
  * What each shadowed catalog relation shows, as a filter and replaced columns over the original.
  *
- * A session sees what its scope role was marked for: every granted column of a base table carries REFERENCES for the scope role
- * (`scope-sql.ts`), and `pg_shdepend` has a row for each such mark. So the granted columns of a session are an index scan away,
- * and rights that PUBLIC has somewhere else show nothing. Objects of PostgreSQL itself (OIDs below 16384) are shown as they are.
- * Owners are shown as the session's own role, access lists as none; what speaks of physical layout or of other sessions is blank.
+ * A session sees what its scope role was given, by name: `pg_shdepend` has a row for each right of a role on a column of a table,
+ * and on a view of a scope, which stands for the columns that it is marked for (`scope-marks.ts`). So the granted columns of a
+ * session are an index scan away, and rights that PUBLIC has somewhere else show nothing.
+ *
+ * Objects of PostgreSQL itself (OIDs below 16384) are shown as they are. Owners are shown as the session's own role, access lists as none; what speaks of physical layout or of other sessions is blank.
  */
 import { shadowedCatalogRelations } from "#sql/shadowed.ts";
 import { isClass, ownRole, shadowOf as s } from "./shadow-catalogs-helpers.ts";
-
-/** One SELECT of a shadow: the original as `x`. */
-export interface ShadowBranch {
-  readonly from: string;
-  readonly where: string;
-  /** Over those of the definition. */
-  readonly replaced?: Readonly<Record<string, string>>;
-}
-
-export interface ShadowDefinition {
-  readonly schema: "pg_catalog" | "information_schema";
-  readonly name: string;
-  readonly branches: readonly ShadowBranch[];
-  /** Expressions in place of columns; a column that this version of PostgreSQL has not is left out. */
-  readonly replaced: Readonly<Record<string, string>>;
-  /** When set, every column but these and the replaced ones is blank: 0 for a number, NULL for the rest. */
-  readonly kept: readonly string[] | null;
-}
-
-/** The first OID of an object that is not PostgreSQL's own (`FirstNormalObjectId`). */
-const ownOids = 16_384;
-
-type Options = { readonly replaced?: Readonly<Record<string, string>>; readonly kept?: readonly string[] };
-
-function inCatalog(name: string, where: string | readonly ShadowBranch[], options: Options = {}): ShadowDefinition {
-  return define("pg_catalog", name, where, options);
-}
-
-function inInformationSchema(
-  name: string,
-  where: string | readonly ShadowBranch[],
-  options: Options = {},
-): ShadowDefinition {
-  return define("information_schema", name, where, options);
-}
-
-function define(
-  schema: ShadowDefinition["schema"],
-  name: string,
-  where: string | readonly ShadowBranch[],
-  { replaced = {}, kept }: Options,
-): ShadowDefinition {
-  const branches = typeof where === "string" ? [{ from: `${schema}.${name} x`, where }] : where;
-  return { schema, name, branches, replaced, kept: kept ?? null };
-}
-
-const nothing = "false";
-const grantedOr = (granted: string, column = "oid"): string =>
-  `x.${column} < ${ownOids} OR x.${column} IN (${granted})`;
-const relations = `SELECT g.relation FROM ${s("granted_relations")} g`;
-const types = `SELECT g.oid FROM ${s("granted_types")} g`;
-const isSystemSchema = (column: string): string => `x.${column} IN ('pg_catalog', 'information_schema')`;
-const isGrantedName = (schema: string, name: string): string =>
-  `(x.${schema}, x.${name}) IN (SELECT g.schema, g.name FROM ${s("granted_relations")} g)`;
+import { informationSchemaShadows } from "./shadow-catalogs-information.ts";
+import {
+  grantedOr,
+  inCatalog,
+  isGrantedName,
+  isSystemSchema,
+  nothing,
+  ownOids,
+  relations,
+  types,
+} from "./shadow-catalogs-shape.ts";
+import type { ShadowDefinition } from "./shadow-catalogs-shape.ts";
 
 const isPartitionShown = `x.oid IN (
   SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN ${s("granted_relations")} p ON p.relation = i.inhparent)`;
 
+/** The bounds of a partition quote values of the key, which must be open. */
+const isBoundShown = `x.oid IN (
+  SELECT i.inhrelid
+  FROM pg_catalog.pg_inherits i
+  JOIN ${s("granted_relations")} p ON p.relation = i.inhparent
+  JOIN pg_catalog.pg_partitioned_table k ON k.partrelid = i.inhparent
+  WHERE k.partexprs IS NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.unnest(k.partattrs::pg_catalog.int2[]) AS part(number)
+    WHERE NOT pg_catalog.has_column_privilege(k.partrelid, part.number, 'SELECT')))`;
+
 /** What a table has that its columns do not tell. */
 const grantedTable: Readonly<Record<string, string>> = {
   // An estimate is made from pages, which hidden values fill too.
-  reltuples: "CASE WHEN pg_catalog.has_table_privilege(x.oid, 'SELECT') THEN x.reltuples ELSE -1 END",
+  reltuples: `CASE WHEN NOT EXISTS (
+      SELECT FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = x.oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND NOT pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'))
+    THEN x.reltuples ELSE -1 END`,
   // A partition key of hidden columns is told by functions that take the table's OID; a plain table has none.
   relkind: `CASE WHEN x.relkind = 'p' AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_partitioned_table p
@@ -84,7 +57,7 @@ const grantedTable: Readonly<Record<string, string>> = {
   relhassubclass: `x.oid IN (
     SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN ${s("granted_relations")} c ON c.relation = i.inhrelid)`,
   relispartition: `x.relispartition AND ${isPartitionShown}`,
-  relpartbound: `CASE WHEN ${isPartitionShown} THEN x.relpartbound END`,
+  relpartbound: `CASE WHEN ${isBoundShown} THEN x.relpartbound END`,
 };
 
 const pgClass = inCatalog(
@@ -184,82 +157,6 @@ const shownSettings = [
   "transaction_read_only",
 ];
 
-/** Before PostgreSQL 18, NOT NULL has made-up names there. */
-const isNotNullOfGranted = `(x.table_schema, x.table_name, x.constraint_name::pg_catalog.text) IN (
-  SELECT g.schema, g.name, pg_catalog.concat(g.namespace, '_', g.relation, '_', part.number, '_not_null')
-  FROM ${s("granted_relations")} g CROSS JOIN LATERAL pg_catalog.unnest(g.numbers) AS part(number))`;
-const isGrantedConstraint = `(x.table_schema, x.table_name, x.constraint_name) IN (
-  SELECT g.table_schema, g.table_name, g.name FROM ${s("granted_constraints")} g)`;
-
-const informationSchema: readonly ShadowDefinition[] = [
-  inInformationSchema(
-    "schemata",
-    `${isSystemSchema("schema_name")} OR x.schema_name IN (SELECT g.schema FROM ${s("granted_relations")} g)`,
-    { replaced: { schema_owner: "SESSION_USER" } },
-  ),
-  inInformationSchema("tables", `${isSystemSchema("table_schema")} OR ${isGrantedName("table_schema", "table_name")}`),
-  inInformationSchema(
-    "columns",
-    `${isSystemSchema("table_schema")} OR (x.table_schema, x.table_name, x.column_name) IN (
-      SELECT g.schema, g.name, a.attname
-      FROM ${s("granted_relations")} g
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = g.relation AND a.attnum = ANY (g.numbers))`,
-  ),
-  inInformationSchema("routines", isSystemSchema("specific_schema"), { replaced: { routine_definition: "NULL" } }),
-  inInformationSchema("parameters", isSystemSchema("specific_schema"), { replaced: { parameter_default: "NULL" } }),
-  inInformationSchema(
-    "table_constraints",
-    `${isSystemSchema("table_schema")} OR ${isGrantedConstraint} OR ${isNotNullOfGranted}`,
-  ),
-  inInformationSchema("key_column_usage", `${isSystemSchema("table_schema")} OR ${isGrantedConstraint}`),
-  // The original shows these two to a table's owner only; they tell how granted tables join and what their columns take.
-  inInformationSchema(
-    "constraint_column_usage",
-    [
-      {
-        from: `${s("granted_constraints")} g
-          JOIN pg_catalog.pg_constraint k ON k.oid = g.oid
-          JOIN pg_catalog.pg_namespace kn ON kn.oid = k.connamespace
-          JOIN pg_catalog.pg_class c ON c.oid = CASE k.contype WHEN 'f' THEN k.confrelid ELSE k.conrelid END
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-            AND a.attnum = ANY (CASE k.contype WHEN 'f' THEN k.confkey ELSE k.conkey END)`,
-        where: "k.contype <> 'n'",
-      },
-    ],
-    {
-      replaced: {
-        table_catalog: "pg_catalog.current_database()",
-        table_schema: "n.nspname",
-        table_name: "c.relname",
-        column_name: "a.attname",
-        constraint_catalog: "pg_catalog.current_database()",
-        constraint_schema: "kn.nspname",
-        constraint_name: "k.conname",
-      },
-    },
-  ),
-  inInformationSchema(
-    "check_constraints",
-    [
-      {
-        from: `${s("granted_constraints")} g
-          JOIN pg_catalog.pg_constraint k ON k.oid = g.oid
-          JOIN pg_catalog.pg_namespace n ON n.oid = k.connamespace`,
-        where: "k.contype = 'c'",
-      },
-    ],
-    {
-      replaced: {
-        constraint_catalog: "pg_catalog.current_database()",
-        constraint_schema: "n.nspname",
-        constraint_name: "k.conname",
-        check_clause: `pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), '^CHECK ', '')`,
-      },
-    },
-  ),
-];
-
 const catalogs: readonly ShadowDefinition[] = [
   inCatalog(
     "pg_namespace",
@@ -269,7 +166,14 @@ const catalogs: readonly ShadowDefinition[] = [
   pgClass,
   pgAttribute,
   inCatalog("pg_index", grantedOr(`SELECT g.index FROM ${s("granted_indexes")} g`, "indexrelid")),
-  inCatalog("pg_constraint", grantedOr(`SELECT g.oid FROM ${s("granted_constraints")} g`)),
+  inCatalog("pg_constraint", grantedOr(`SELECT g.oid FROM ${s("granted_constraints")} g`), {
+    replaced: {
+      // Of another table, these may not be granted.
+      conindid: `CASE WHEN x.conindid < ${ownOids} OR x.conindid IN (SELECT i.index FROM ${s("granted_indexes")} i)
+        THEN x.conindid ELSE 0 END`,
+      conparentid: `CASE WHEN x.conparentid IN (SELECT k.oid FROM ${s("granted_constraints")} k) THEN x.conparentid ELSE 0 END`,
+    },
+  }),
   pgDescription,
   inCatalog("pg_proc", `x.oid < ${ownOids} AND x.pronamespace = 'pg_catalog'::pg_catalog.regnamespace`, {
     replaced: {
@@ -281,7 +185,15 @@ const catalogs: readonly ShadowDefinition[] = [
       proacl: "NULL",
     },
   }),
-  inCatalog("pg_type", grantedOr(types), { replaced: { typowner: ownRole, typacl: "NULL" } }),
+  inCatalog("pg_type", grantedOr(types), {
+    replaced: {
+      typowner: ownRole,
+      typacl: "NULL",
+      // A domain's default may call what was not granted.
+      typdefault: `CASE WHEN x.oid < ${ownOids} THEN x.typdefault END`,
+      typdefaultbin: `CASE WHEN x.oid < ${ownOids} THEN x.typdefaultbin END`,
+    },
+  }),
   inCatalog("pg_enum", grantedOr(types, "enumtypid")),
   inCatalog("pg_trigger", nothing),
   inCatalog("pg_policies", nothing),
@@ -349,7 +261,7 @@ const catalogs: readonly ShadowDefinition[] = [
 
 /** Every shadow, by the relation's own name. */
 export const shadowDefinitions: ReadonlyMap<string, ShadowDefinition> = new Map(
-  [...informationSchema, ...catalogs].map((definition) => [definition.name, definition]),
+  [...informationSchemaShadows, ...catalogs].map((definition) => [definition.name, definition]),
 );
 
 /** Relations that the gate splices onto a shadow and that have no definition here: always empty. */

@@ -14,11 +14,14 @@ import { quoteIdentifier } from "#sql/identifier.ts";
 import { shadowedCatalogRelations } from "#sql/shadowed.ts";
 import type { ShadowedRelation } from "#sql/shadowed.ts";
 import { shadowSchema } from "./scope-compiler.ts";
-import { grantMembership, quoteLiteral, readersComment, viewOwnerComment } from "./scope-sql.ts";
+import { quoteLiteral } from "./quoting.ts";
+import { createMarksStatement, marksName } from "./scope-marks.ts";
+import { grantMembership, readersComment, viewOwnerComment } from "./scope-sql.ts";
 import type { ServerFacts } from "./scope-sql.ts";
 import { shadowDefinitions } from "./shadow-catalogs-definitions.ts";
-import type { ShadowDefinition } from "./shadow-catalogs-definitions.ts";
 import { helperViews } from "./shadow-catalogs-helpers.ts";
+import { openOriginal } from "./shadow-catalogs-shape.ts";
+import type { ShadowDefinition } from "./shadow-catalogs-shape.ts";
 
 const lockTable = "scope_lock";
 
@@ -71,6 +74,8 @@ async function viewStatements(client: PoolClient, server: ServerFacts): Promise<
   const present = shadowedCatalogRelations.filter(({ since }) => server.version >= since * 10_000);
   const rows = (await client.query<OriginalRow>(originalsSql, [present.map(({ name }) => name)])).rows;
   const originals = Map.groupBy(rows, ({ schema, relation }) => `${schema}.${relation}`);
+  const definitions = await client.query<{ name: string; sql: string }>(definitionsSql);
+  const open = new Map(definitions.rows.map(({ name, sql }) => [name, withoutRights(name, sql)]));
   const shadows = present.map((relation) => {
     const columns = originals.get(`${relation.schema}.${relation.name}`);
     if (columns === undefined) {
@@ -83,18 +88,46 @@ async function viewStatements(client: PoolClient, server: ServerFacts): Promise<
         },
       );
     }
-    return { name: relation.name, sql: shadowSql(relation, columns) };
+    return { name: relation.name, sql: shadowStatements(relation, columns, open.get(relation.name) ?? "") };
   });
   const readers = quoteIdentifier(server.readers);
   return [
     ...helperViews.map(({ name, sql }) => `CREATE VIEW ${shadow(name)} AS ${sql}`),
-    ...shadows.map(({ sql }) => sql),
+    ...shadows.flatMap(({ sql }) => sql),
     `GRANT USAGE ON SCHEMA ${quoteIdentifier(shadowSchema)} TO ${readers}`,
     `GRANT SELECT ON TABLE ${shadows.map(({ name }) => shadow(name)).join(", ")} TO ${readers}`,
   ];
 }
 
-function shadowSql(relation: ShadowedRelation, columns: readonly OriginalColumn[]): string {
+const definitionsSql = `
+  SELECT c.relname AS name, pg_catalog.pg_get_viewdef(c.oid) AS sql
+  FROM pg_catalog.pg_class c
+  WHERE c.relnamespace = 'information_schema'::pg_catalog.regnamespace
+    AND c.relname IN ('tables', 'columns', 'table_constraints', 'key_column_usage')`;
+
+/**
+ * The server's own definition of a view of `information_schema` without its conditions on the session's rights: the shadow has a
+ * filter of its own, and a session has no right on the table for a column that is masked.
+ * @throws SallyportError `resource.version` when a condition is left that is not understood.
+ */
+function withoutRights(name: string, sql: string): string {
+  const open = sql
+    .replace(/;\s*$/, "")
+    .replaceAll(/\b(?:pg_has_role|has_[a-z_]+_privilege)\((?:[^()']|'[^']*')*\)/g, "true");
+  if (/pg_has_role|_privilege\(/.test(open)) {
+    throw new SallyportError("resource.version", "upstream", `information_schema.${name} is not as expected`, {
+      nextStep: "Use PostgreSQL 13 to 18.",
+    });
+  }
+  return open;
+}
+
+/** In order: the shadow is the last. */
+function shadowStatements(
+  relation: ShadowedRelation,
+  columns: readonly OriginalColumn[],
+  open: string,
+): readonly string[] {
   const definition = shadowDefinitions.get(relation.name) ?? emptyDefinition(relation);
   const selects = definition.branches.map(({ from, where, replaced = {} }) => {
     const overridden = { ...definition, replaced: { ...definition.replaced, ...replaced } };
@@ -102,10 +135,21 @@ function shadowSql(relation: ShadowedRelation, columns: readonly OriginalColumn[
     if (relation.tableoid) {
       list.push(`'${relation.schema}.${relation.name}'::pg_catalog.regclass::pg_catalog.oid AS tableoid`);
     }
-    return `SELECT ${list.join(", ")} FROM ${from} WHERE ${where}`;
+    return `SELECT ${list.join(", ")} FROM ${from.replace(openOriginal, () => `(${open})`)} WHERE ${where}`;
   });
-  // A barrier: a condition that can fail or speak must not see a row before the filter has.
-  return `CREATE VIEW ${shadow(relation.name)} WITH (security_barrier = true) AS ${selects.join(" UNION ALL ")}`;
+  const [only] = selects;
+  if (only !== undefined && selects.length === 1) {
+    return [barrierView(relation.name, only)];
+  }
+  // One view for each part: PostgreSQL flattens a UNION ALL and forgets that the view around it is a barrier.
+  const parts = selects.map((select, i) => ({ name: `${relation.name}_part_${i + 1}`, select }));
+  const union = parts.map(({ name }) => `SELECT * FROM ${shadow(name)}`).join(" UNION ALL ");
+  return [...parts.map(({ name, select }) => barrierView(name, select)), barrierView(relation.name, union)];
+}
+
+/** A barrier: a condition that can fail or speak must not see a row before the filter has. */
+function barrierView(name: string, select: string): string {
+  return `CREATE VIEW ${shadow(name)} WITH (security_barrier = true) AS ${select}`;
 }
 
 /** A relation that the gate knows and we do not is shown empty. */
@@ -133,6 +177,7 @@ interface CatalogState {
   readonly schema_is_ours: boolean | null;
   readonly schema_comment: string | null;
   readonly lock: boolean;
+  readonly marks: boolean;
   readonly connects: boolean;
   readonly database: string;
 }
@@ -144,6 +189,7 @@ const stateSql = `
     n.oid IS NOT NULL AS schema, n.nspowner = o.oid AS schema_is_ours,
     pg_catalog.obj_description(n.oid, 'pg_namespace') AS schema_comment,
     EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relname = '${lockTable}') AS lock,
+    EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relname = '${marksName}') AS marks,
     coalesce(
       pg_catalog.has_database_privilege(d.oid, b.oid, 'CONNECT'), pg_catalog.has_database_privilege('public', b.oid, 'CONNECT')
     ) AS connects,
@@ -174,7 +220,8 @@ export async function catalogStatements(client: PoolClient, server: ServerFacts)
   const views = await viewStatements(client, server);
   const hash = createHash("sha256").update(views.join(";")).digest("hex").slice(0, 16);
   const comment = `Sallyport: the catalogs as a grant may see them; definition ${hash}`;
-  const whole = state.owner && state.readers && state.schema && state.lock && state.schema_comment === comment;
+  const tables = state.lock && state.marks;
+  const whole = state.owner && state.readers && state.schema && tables && state.schema_comment === comment;
   const roles = [
     ...roleStatements(server.viewOwner, viewOwnerComment, { exists: state.owner, member: state.ownerMember }, server),
     ...roleStatements(server.readers, readersComment, { exists: state.readers, member: state.readersMember }, server),
@@ -193,6 +240,7 @@ export async function catalogStatements(client: PoolClient, server: ServerFacts)
     ...(state.schema ? [] : [`CREATE SCHEMA ${quoteIdentifier(shadowSchema)} AUTHORIZATION ${owner}`]),
     `SET LOCAL ROLE ${owner}`,
     ...(state.lock ? [] : [`CREATE TABLE ${shadow(lockTable)} ()`]),
+    ...(state.marks ? [] : [createMarksStatement]),
     ...(old.length === 0 ? [] : [`DROP VIEW ${old.map(({ name }) => shadow(name)).join(", ")}`]),
     ...views,
     `COMMENT ON SCHEMA ${quoteIdentifier(shadowSchema)} IS ${quoteLiteral(comment)}`,

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 
 import { canonicalJson } from "#ledger/entry.ts";
 import { TreeEdge } from "#ledger/edge.ts";
-import { decodeSegment, encodeBatch, segmentMagic } from "#ledger/frame.ts";
+import { decodeSegment, encodeBatch, encodeSegmentHead } from "#ledger/frame.ts";
 import { commitmentOf, sealPayload, unsealPayload, unwrapDataKey, wrapDataKey } from "#ledger/payloads.ts";
 import { leafHash } from "#tlog/hash.ts";
 import { formatTilePath } from "#tlog/tile.ts";
@@ -62,9 +62,14 @@ describe("write-ahead segments", () => {
     readonly payload: Uint8Array | null;
   }
 
+  const key = createSecretKey(Buffer.alloc(32, 3));
+  const headBytes = 60;
+
   function segmentOf(groups: readonly (readonly Record[])[]): { bytes: Buffer; ends: number[]; records: Record[] } {
-    const parts: Uint8Array[] = [segmentMagic];
-    const ends = [segmentMagic.length];
+    const head = encodeSegmentHead({ sequence: 7, opening: 2 }, key);
+    let { chain } = head;
+    const parts: Uint8Array[] = [head.bytes];
+    const ends = [headBytes];
     let index = 0;
     for (const group of groups) {
       const unframed = group.map(({ entry, payload }) => ({
@@ -72,7 +77,9 @@ describe("write-ahead segments", () => {
         entryBytes: Buffer.byteLength(entry),
         payload,
       }));
-      const { bytes } = encodeBatch(index, unframed);
+      const batch = encodeBatch(index, unframed, chain);
+      const { bytes } = batch;
+      chain = batch.chain;
       index += group.length;
       parts.push(bytes);
       ends.push((ends.at(-1) ?? 0) + bytes.length);
@@ -83,7 +90,7 @@ describe("write-ahead segments", () => {
   const plain = (records: readonly Record[]): unknown[] =>
     records.map(({ entry, payload }) => [entry, payload === null ? null : Buffer.from(payload)]);
   const read = (bytes: Uint8Array): unknown[] =>
-    decodeSegment(bytes).pending.map(({ entry, payload }) => [
+    decodeSegment(bytes, key).pending.map(({ entry, payload }) => [
       Buffer.from(entry).toString("utf8"),
       payload === null ? null : Buffer.from(payload),
     ]);
@@ -92,8 +99,8 @@ describe("write-ahead segments", () => {
     fc.assert(
       fc.property(batches, (groups) => {
         const { bytes, records } = segmentOf(groups);
-        const segment = decodeSegment(bytes);
-        expect(segment.end).toBe("clean");
+        const segment = decodeSegment(bytes, key);
+        expect(segment).toMatchObject({ head: { sequence: 7, opening: 2 }, end: "clean" });
         expect(read(bytes)).toEqual(plain(records));
         expect(segment.pending.map(({ index }) => index)).toEqual(records.map((_, i) => i));
       }),
@@ -105,7 +112,7 @@ describe("write-ahead segments", () => {
       fc.property(batches, fc.nat(), (groups, at) => {
         const { bytes, ends } = segmentOf(groups);
         const cut = at % bytes.length;
-        const segment = decodeSegment(bytes.subarray(0, cut));
+        const segment = decodeSegment(bytes.subarray(0, cut), key);
         const wholeBytes = ends.findLast((end) => end <= cut) ?? 0;
         expect(segment).toMatchObject({ wholeBytes, end: ends.includes(cut) ? "clean" : "torn" });
       }),
@@ -118,13 +125,63 @@ describe("write-ahead segments", () => {
         const { bytes, ends, records } = segmentOf(groups);
         const place = at % bytes.length;
         bytes[place] = (bytes[place] ?? 0) ^ flip;
-        const segment = decodeSegment(bytes);
+        const segment = decodeSegment(bytes, key);
         const last = ends.at(-2) ?? 0;
         expect(segment.end).toBe(place < last ? "corrupt" : "torn");
         expect(plain(records).slice(0, segment.pending.length)).toEqual(read(bytes));
       }),
       { numRuns: 400 },
     );
+  });
+});
+
+describe("macs of write-ahead segments", () => {
+  const key = createSecretKey(Buffer.alloc(32, 3));
+  const foreignKey = createSecretKey(Buffer.alloc(32, 4));
+  const record = (text: string) => ({ entryText: text, entryBytes: Buffer.byteLength(text), payload: null });
+
+  /** A segment in pieces: its head, then a batch for each text. */
+  function piecesOf(texts: readonly string[], by = key, head = { sequence: 1, opening: 1 }): readonly Uint8Array[] {
+    const { bytes, chain: first } = encodeSegmentHead(head, by);
+    let chain = first;
+    const batches = texts.map((text, i) => {
+      const batch = encodeBatch(i, [record(text)], chain);
+      chain = batch.chain;
+      return batch.bytes;
+    });
+    return [bytes, ...batches];
+  }
+  const [head = Buffer.alloc(0), a = head, b = head, c = head] = piecesOf(["a", "b", "c"]);
+  const [, otherA = head, otherB = head] = piecesOf(["A", "B", "C"]);
+  const [nextHead = head] = piecesOf([], key, { sequence: 1, opening: 2 });
+  const [, foreignA = head] = piecesOf(["a"], foreignKey);
+
+  test.each<[string, readonly Uint8Array[], number]>([
+    ["another's key throughout", piecesOf(["a", "b", "c"], foreignKey), 0],
+    ["one batch of another's key", [head, foreignA, b, c], 0],
+    ["a batch dropped", [head, a, c], 1],
+    ["two batches in another order", [head, b, a, c], 0],
+    ["a batch twice", [head, a, b, b, c], 2],
+    ["a batch of another segment", [head, a, otherB, c], 1],
+    ["its first batch from another segment", [head, otherA, b, c], 1],
+    ["the head of another opening", [nextHead, a, b, c], 0],
+  ])("%s is found forged from there on", (_, pieces, good) => {
+    const bytes = Buffer.concat(pieces);
+    const segment = decodeSegment(bytes, key);
+    expect(segment.end).toBe("forged");
+    expect(segment.pending).toHaveLength(good);
+    // Who has no key reads all of it, and must not rely on it.
+    expect(decodeSegment(bytes, null).end).toBe("clean");
+  });
+
+  test("its batches in place are not", () => {
+    expect(decodeSegment(Buffer.concat([head, a, b, c]), key)).toMatchObject({ end: "clean" });
+  });
+
+  test("an unfinished mac is a torn write, and not a forgery", () => {
+    const bytes = Buffer.concat([head, a, b]);
+    bytes.fill(0, bytes.length - 20);
+    expect(decodeSegment(bytes, key)).toMatchObject({ end: "torn", wholeBytes: head.length + a.length });
   });
 });
 

@@ -99,6 +99,8 @@ describe("a log that nobody touched", () => {
     expect([result.checkpointSize, result.size]).toEqual([596, 600]);
     expect(result.files).toEqual(filesOf(crashed));
     expect(result.filesNotCovered).toHaveLength(1);
+    expect(result.unsigned.entries).toBe(4);
+    expect(result.notices).toEqual([expect.stringMatching(/^4 entries are durable but not signed yet/)]);
   });
 
   test("with nothing in it yet verifies too", async () => {
@@ -425,8 +427,16 @@ describe("single entries", () => {
     return judged.ok ? null : judged.reason;
   };
 
+  const withPayload = (more: object): object => ({
+    ...good,
+    commitments: { text: "A".repeat(43) },
+    payload: { key: "node", hash: "A".repeat(43), bytes: 1, ...more },
+  });
+
   test("a good one passes", () => {
     expect(judge(good)).toBeNull();
+    expect(judge(withPayload({}))).toBeNull();
+    expect(judge(withPayload({ scrubbed: { text: 2 } }))).toBeNull();
   });
 
   test.each([
@@ -441,6 +451,10 @@ describe("single entries", () => {
     ["a time that is none", { ...good, at: "2026-02-31T00:00:00.000Z" }],
     ["a field too few", { ...good, reason: undefined }],
     ["a payload without commitments", { ...good, payload: { key: "node", hash: "A".repeat(43), bytes: 1 } }],
+    ["a field scrubbed that is not committed to", withPayload({ scrubbed: { other: 1 } })],
+    ["a field scrubbed of nothing", withPayload({ scrubbed: { text: 0 } })],
+    ["no field scrubbed, and said so", withPayload({ scrubbed: {} })],
+    ["a payload with a field too many", withPayload({ scrub: { text: 1 } })],
     ["commitments without a payload", { ...good, commitments: { text: "A".repeat(43) } }],
     ["a list", [good]],
     ["null", null],

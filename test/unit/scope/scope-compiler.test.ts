@@ -5,6 +5,7 @@ import type { ColumnLabel } from "#domain/resource.ts";
 import { compileScope, replanScope } from "#protocols/postgres/scope-compiler.ts";
 import type { ScopePlan } from "#protocols/postgres/scope-compiler.ts";
 import type { ColumnDefinition, ScopeTables, TableDefinition } from "#protocols/postgres/scope-compiler-tables.ts";
+import { markKeys, scopeMarks } from "#protocols/postgres/scope-marks.ts";
 import { changeRights, createScopeStatements, scopeRights, scopeViews } from "#protocols/postgres/scope-sql.ts";
 
 const text = {
@@ -18,7 +19,16 @@ const text = {
 } as const;
 
 function column(name: string, changes: Partial<ColumnDefinition> = {}): ColumnDefinition {
-  return { name, type: text, notNull: false, generated: "no", identityAlways: false, unique: false, ...changes };
+  return {
+    name,
+    type: text,
+    notNull: false,
+    generated: "no",
+    identityAlways: false,
+    unique: false,
+    comparedWith: [],
+    ...changes,
+  };
 }
 
 function table(name: string, columns: readonly ColumnDefinition[], schema = "public"): TableDefinition {
@@ -99,6 +109,18 @@ describe("a compiled scope", () => {
     expect(open).toMatchObject({ wholeOpen: false, write: { view: null }, view: { name: "invoices" } });
   });
 
+  test("updates no open column that a constraint compares with a masked one", () => {
+    const compared = {
+      ...customers,
+      columns: customers.columns.map((of) => ({ ...of, comparedWith: of.name === "id" ? [] : ["email", "tier"] })),
+    };
+    const scope: Scope = { tables: [grant("customers", ["select", "insert", "update"])], masks: [] };
+    const { write } =
+      compileScope(scope, [label], picture([label], { tables: [compared] })).scope.relations.get("public.customers") ??
+      {};
+    expect(write).toMatchObject({ insertColumns: ["id", "email", "tier"], updateColumns: ["id", "email"] });
+  });
+
   test("has no view to read when nothing may be read", () => {
     const relation = compile([grant("customers", ["insert"])]).scope.relations.get("public.customers");
     expect(relation).toMatchObject({ view: null, visibleColumns: [], wholeOpen: false });
@@ -177,34 +199,30 @@ describe("the rights of a scope", () => {
   ]);
   const server = { version: 180_000, superuser: false, viewOwner: "owner", readers: "readers" };
 
-  test("never include a hidden column on the base table, but for the mark", () => {
-    const hidden = scopeRights(plan).filter(({ schema, column: name }) => schema === "public" && name === "email");
-    expect(hidden.map(({ privilege }) => privilege)).toEqual(["REFERENCES"]);
-    const whole = scopeRights(plan).filter(
-      ({ on, schema, name, column: of }) =>
-        on === "table" && schema === "public" && name === "customers" && of === null,
-    );
-    expect(whole).toEqual([]);
+  test("never include a hidden column of the base table, and never a base table as a whole but for DELETE", () => {
+    const base = scopeRights(plan).filter(({ on, schema }) => on === "table" && schema === "public");
+    expect(base.filter(({ column: of }) => of === "email")).toEqual([]);
+    expect(base.filter(({ column: of }) => of === null).map(({ name, privilege }) => `${name} ${privilege}`)).toEqual([
+      "invoices DELETE",
+    ]);
   });
 
-  test("mark every granted column once", () => {
-    const marks = scopeRights(plan)
-      .filter(({ privilege }) => privilege === "REFERENCES")
-      .map(({ name, column: of }) => `${name}.${of ?? ""}`);
-    expect(marks.toSorted()).toEqual([
-      "customers.email",
-      "customers.id",
-      "customers.tier",
-      "invoices.amount",
-      "invoices.id",
+  test("mark the columns that the base table has no right for, with the view that stands for them", () => {
+    const { view, write } = plan.scope.relations.get("public.customers") ?? {};
+    const base = { schema: "public", name: "customers" };
+    expect(scopeMarks(plan)).toEqual([
+      { view, base, columns: ["email"] },
+      { view: write?.view, base, columns: ["id", "email", "tier"] },
     ]);
+    expect(markKeys(plan)).toHaveLength(4);
+    expect(scopeMarks(compile([grant("customers", ["delete"]), grant("invoices", ["select", "insert"])]))).toEqual([]);
   });
 
   test("come out as one statement for each object, and go by the same", () => {
     const rights = scopeRights(plan).filter(({ schema }) => schema === "public");
     expect(changeRights("GRANT", rights, 'r"x')).toEqual([
-      'GRANT SELECT ("id", "tier"), REFERENCES ("id", "email", "tier") ON TABLE "public"."customers" TO "r""x"',
-      'GRANT SELECT, DELETE, REFERENCES ("id", "amount") ON TABLE "public"."invoices" TO "r""x"',
+      'GRANT SELECT ("id", "tier") ON TABLE "public"."customers" TO "r""x"',
+      'GRANT DELETE, SELECT ("id", "amount", "ctid", "xmin", "cmin", "xmax", "cmax", "tableoid") ON TABLE "public"."invoices" TO "r""x"',
       'GRANT USAGE ON SCHEMA "public" TO "r""x"',
     ]);
     expect(changeRights("REVOKE", rights, "r")).toHaveLength(3);
