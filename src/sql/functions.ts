@@ -93,7 +93,6 @@ const helpers = new Map<string, readonly number[]>([
   ["pg_get_statisticsobjdef_columns", [0]],
   ["pg_relation_is_publishable", [0]],
   ["pg_partition_ancestors", [0]],
-  ["pg_partition_root", [0]],
   ["pg_relation_is_updatable", [0]],
   ["to_regclass", [0]],
 ]);
