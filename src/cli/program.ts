@@ -154,7 +154,11 @@ function addRun(program: Command, io: CliIo, setExitCode: (code: number) => void
     .requiredOption("--as <principal>", "who acts")
     .requiredOption("--task <task>", "title or ticket of the task; it names one active grant")
     .requiredOption("--resource <resource>", "the resource")
-    .option("--env <NAME=VALUE>", "for the server's environment, repeatable; placeholders may stand in the value", collect)
+    .option(
+      "--env <NAME=VALUE>",
+      "for the server's environment, repeatable; placeholders may stand in the value",
+      collect,
+    )
     .option("--serialize-calls", "pass calls on one at a time, so that at most one call is in flight")
     .option("-c, --config <file>", "the configuration (or SALLYPORT_CONFIG)")
     .option("--json", "notes on standard error as JSON, one object a line")
