@@ -19,14 +19,14 @@ import type {
 } from "#domain/control.ts";
 import { SallyportError } from "#domain/errors.ts";
 import type { Grant, GrantState, ScramVerifier } from "#domain/grant.ts";
-import type { CallId, GrantId, IdSource, ResourceId, RunId } from "#domain/ids.ts";
+import type { CallId, DecisionId, GrantId, IdSource, ResourceId, RunId } from "#domain/ids.ts";
 import type { Clock } from "#domain/clock.ts";
 import { limits } from "#domain/limits.ts";
 import type { Principal } from "#domain/principal.ts";
 import type { Mask } from "#domain/resource.ts";
-import type { EntryActor } from "#ledger/entry.ts";
+import type { ChangeKind, EntryActor } from "#ledger/entry.ts";
 import type { Ledger } from "#ledger/ledger.ts";
-import { makeChange } from "./changes.ts";
+import { makeChange, nodeDataKey } from "./changes.ts";
 import type { GrantBook } from "./grants.ts";
 import type { GrantStore } from "./ports.ts";
 import { masksFor } from "./reconcile.ts";
@@ -60,6 +60,22 @@ export interface ControlPlaneParts {
 /** Whoever holds the control token. */
 const byControl: EntryActor = { kind: "control", credential: "control-token" };
 
+/** Names of resources and ids are shorter; what is asked for may be anything. */
+const objectCharactersMax = 63;
+
+/** A refused change, with the id that its entry has. */
+class RefusedChange extends SallyportError {
+  readonly decisionId: DecisionId;
+
+  constructor(error: SallyportError, decisionId: DecisionId) {
+    super(error.code, error.whose, error.message, {
+      cause: error,
+      ...(error.nextStep === null ? {} : { nextStep: error.nextStep }),
+    });
+    this.decisionId = decisionId;
+  }
+}
+
 export class NodeControlPlane implements ControlPlane {
   readonly #parts: ControlPlaneParts;
 
@@ -82,7 +98,11 @@ export class NodeControlPlane implements ControlPlane {
     };
   }
 
-  async addGrant(input: AddGrantInput): Promise<AddedGrant> {
+  addGrant(input: AddGrantInput): Promise<AddedGrant> {
+    return this.#orRefused("grant.add", input.resource, () => this.#addGrant(input));
+  }
+
+  async #addGrant(input: AddGrantInput): Promise<AddedGrant> {
     const { ids, clock, grants } = this.#parts;
     const principal = await this.#principal(input.principal);
     const onBehalfOf = input.onBehalfOf === undefined ? null : await this.#principal(input.onBehalfOf);
@@ -111,6 +131,18 @@ export class NodeControlPlane implements ControlPlane {
       end: null,
       source: "api",
     };
+    // A run names its grant by principal, resource and task: two that share them could not be told apart.
+    const same = await this.#openGrants(principal, access);
+    if (same.some((other) => other.task.title === grant.task.title)) {
+      throw new SallyportError(
+        "grant.exists",
+        "client",
+        "an active grant for this principal, resource and task exists",
+        {
+          nextStep: "Revoke it first, or give the task another title: see `sallyport grant ls`.",
+        },
+      );
+    }
     // The scope is compiled first, so that a grant which can never match is refused and leaves no trace of rights.
     grants.check(grant, principal, onBehalfOf, access);
     await access.ready();
@@ -136,9 +168,45 @@ export class NodeControlPlane implements ControlPlane {
     return views;
   }
 
-  async revokeGrant(id: GrantId, reason: string): Promise<GrantView> {
-    const grant = await this.#parts.grants.end(id, "revoked", reason, byControl);
-    return this.#grantView(grant);
+  revokeGrant(id: GrantId, reason: string): Promise<GrantView> {
+    return this.#orRefused("grant.revoke", id, async () => {
+      const grant = await this.#parts.grants.end(id, "revoked", reason, byControl);
+      return this.#grantView(grant);
+    });
+  }
+
+  /**
+   * A change that was asked for and refused is an entry too, and the answer carries its decision id. What failed after its intent
+   * was recorded has its outcome already; this entry then says which decision told the asker.
+   */
+  async #orRefused<T>(kind: ChangeKind, object: string, change: () => Promise<T>): Promise<T> {
+    try {
+      return await change();
+    } catch (error) {
+      if (!(error instanceof SallyportError)) {
+        throw error;
+      }
+      const { ledger, ids } = this.#parts;
+      const decision = ids("dec");
+      const id = ids("chg");
+      await ledger.record(
+        {
+          entry: {
+            type: "change.outcome",
+            change: id,
+            kind,
+            object: object.slice(0, objectCharactersMax),
+            intent: null,
+            status: "failed",
+            code: error.code,
+            detail: { decision, by: byControl.kind },
+          },
+          payload: { key: nodeDataKey, fields: { reason: error.message } },
+        },
+        id,
+      );
+      throw new RefusedChange(error, decision);
+    }
   }
 
   async listSessions(): Promise<readonly SessionView[]> {
@@ -163,7 +231,11 @@ export class NodeControlPlane implements ControlPlane {
     });
   }
 
-  async startRun(input: StartRunInput): Promise<StartedRun> {
+  startRun(input: StartRunInput): Promise<StartedRun> {
+    return this.#orRefused("run.start", input.resource, () => this.#startRun(input));
+  }
+
+  async #startRun(input: StartRunInput): Promise<StartedRun> {
     const { ids, grants, ledger, runs } = this.#parts;
     const principal = await this.#principal(input.principal);
     const access = this.#resource(input.resource);
@@ -271,13 +343,17 @@ export class NodeControlPlane implements ControlPlane {
     };
   }
 
-  async #grantFor(principal: Principal, access: ResourceAccess, task: string): Promise<Grant> {
+  async #openGrants(principal: Principal, access: ResourceAccess): Promise<readonly Grant[]> {
     const open = await this.#parts.grantStore.inState(["pending", "active"]);
     const nowMs = this.#parts.clock.nowMs();
-    const mine = open.filter(
+    return open.filter(
       (grant) =>
         grant.principalId === principal.id && grant.resourceId === access.resource.id && nowMs < grant.expiresAtMs,
     );
+  }
+
+  async #grantFor(principal: Principal, access: ResourceAccess, task: string): Promise<Grant> {
+    const mine = await this.#openGrants(principal, access);
     const wanted = task.trim();
     const named = mine.filter((grant) => grant.task.title === wanted || grant.task.ticket === wanted);
     const [grant, second] = named;

@@ -74,6 +74,19 @@ export class GrantBook {
     this.#parts.compilePolicies({ grant, principal, onBehalfOf, resource: access.resource });
   }
 
+  /** Why a grant that has ended did, in the words for whoever still comes with its credential; null while it has not. */
+  async endedWords(id: GrantId): Promise<Omit<ClosingWords, "decision"> | null> {
+    const live = this.#live.get(id)?.end ?? null;
+    if (live !== null) {
+      return live.words;
+    }
+    const grant = await this.#parts.grants.byId(id);
+    if (grant === null || grant.end === null) {
+      return null;
+    }
+    return endOf(grant, grant.end.how, grant.end.reason, this.#parts.ids).words;
+  }
+
   /** Records and stores a grant. It gets its rights at the resource when it is first used, or by `activate`. */
   async add(grant: Grant, by: EntryActor, names: { readonly [name: string]: string }): Promise<void> {
     await makeChange(

@@ -178,9 +178,9 @@ export class SessionBook {
     if (this.#sessions.size >= limits.sessionsMax) {
       return tooManySessions;
     }
-    const ended = grants.liveGrant(credential.grantId)?.end ?? null;
+    const ended = await grants.endedWords(credential.grantId);
     if (ended !== null) {
-      return ended.words;
+      return ended;
     }
     if (credential.status === "ended") {
       return credentialEnded;

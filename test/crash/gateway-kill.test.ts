@@ -113,7 +113,7 @@ test(`after ${kills} kills under load every row has its intent, and nothing is l
     }
     const granted = await sallyport(
       directory,
-      "grant add --principal writer --resource billing --task load --table public.notes:insert,select:all --for 10m --json".split(
+      `grant add --principal writer --resource billing --task load-${round} --table public.notes:insert,select:all --for 10m --json`.split(
         " ",
       ),
       environment,

@@ -59,3 +59,31 @@ test("a second table cannot be reached by naming the first one's grant: rights a
   await expect(client.query("select name from customers")).rejects.toMatchObject({ code: "42703" });
   expect((await client.query("select * from customers order by 1")).rows).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }]);
 });
+
+test("what is refused at the control endpoint is an entry, with the decision id that the asker reads", async () => {
+  const ask = (resource: string): Promise<unknown> =>
+    gateway.control.startRun({ principal: "support-copilot", resource, task: "nothing", command: "test" });
+  for (const resource of ["billing", "no-such-resource"]) {
+    const error: unknown = await ask(resource).catch((failure: unknown) => failure);
+    expect(error).toMatchObject({ decisionId: expect.stringMatching(/^dec_/) });
+    const decision = typeof error === "object" && error !== null && "decisionId" in error ? error.decisionId : null;
+    const entries = (await gateway.entries()).map(({ entry }) => entry);
+    expect(entries.findLast((entry) => entry.type === "change.outcome")).toMatchObject({
+      kind: "run.start",
+      status: "failed",
+      detail: { decision },
+    });
+  }
+});
+
+test("an expired grant is told and recorded as expired, also to whoever comes later", async () => {
+  const { connection, grant } = await gateway.grant(undefined, 1000);
+  await new Promise((resolve) => setTimeout(resolve, 1800));
+  const error: unknown = await gateway.connect(connection).catch((failure: unknown) => failure);
+  expect(error).toMatchObject({ code: "28000", message: expect.stringContaining("expired at") });
+  const entries = (await gateway.entries()).map(({ entry }) => entry);
+  expect(entries.findLast((entry) => entry.type === "session.refused")).toMatchObject({
+    code: "grant.expired",
+    grant: grant.id,
+  });
+});

@@ -131,6 +131,13 @@ describe.skipIf(program === null)("psql through the gateway", () => {
     expect(entries.some((entry) => entry.type === "command.denied" && entry.decision.id === id)).toBe(true);
   });
 
+  test("a statement that is far too long is told so, and does not merely lose the connection", async () => {
+    for (const megabytes of [2, 20]) {
+      const { err } = await run(`select 1 /*${"x".repeat(megabytes * 1024 * 1024)}*/;\n`);
+      expect(err).toMatch(/FATAL: .* is over the limit of .*\[dec_/);
+    }
+  });
+
   test("every statement that psql sent is recorded, those of its own making included", async () => {
     const before = (await gateway.entries()).filter(({ entry }) => entry.type === "command.intent").length;
     await run("\\d customers\n");

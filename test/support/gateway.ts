@@ -113,6 +113,7 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
     token: (await loadControlToken(places.controlToken)).reveal(),
   });
   const clients: Client[] = [];
+  let tasks = 87;
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
@@ -137,7 +138,7 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
       control.addGrant({
         principal: "support-copilot",
         resource: "billing",
-        task: { title: "T-88 charged twice" },
+        task: { title: `T-${++tasks} charged twice` },
         tables,
         lifetimeMs,
       }),

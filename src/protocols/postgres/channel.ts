@@ -7,6 +7,9 @@ import type { Socket } from "node:net";
 /** Chunks that wait to be read before the socket is paused. */
 const waitingBytesMax = 256 * 1024;
 
+/** A client that has sent nothing for so long has finished what it was sending. */
+const quietMs = 50;
+
 export class Channel {
   readonly #socket: Socket;
   #chunks: Buffer[] = [];
@@ -114,8 +117,9 @@ export class Channel {
   }
 
   /**
-   * Sends a last message, if any, and closes: when the other side has, or after `graceMs`. What still comes is read and dropped:
-   * unread bytes would turn the close into a reset, and a reset takes the last message with it.
+   * Sends a last message, if any, and closes: when the other side has, or after `graceMs`. What still comes is read and dropped, and
+   * the end is sent once nothing comes any more: a client in the middle of a long message reads its answer only then, and unread
+   * bytes would turn the close into a reset, which takes the last message with it.
    */
   async close(last: Buffer | null, graceMs: number): Promise<void> {
     const socket = this.#socket;
@@ -129,18 +133,23 @@ export class Channel {
     this.#dropping = true;
     socket.resume();
     await new Promise<void>((resolve) => {
+      const closed = (): void => {
+        clearTimeout(timer);
+        clearTimeout(quiet);
+        resolve();
+      };
       const timer = setTimeout(() => {
         socket.destroy();
-        resolve();
+        closed();
       }, graceMs);
-      socket.once("close", () => {
-        clearTimeout(timer);
-        resolve();
-      });
-      if (last === null) {
-        socket.end();
-      } else {
-        socket.end(last);
+      let quiet = setTimeout(() => socket.end(), last === null ? 0 : quietMs);
+      socket.once("close", closed);
+      if (last !== null) {
+        socket.write(last);
+        socket.on("data", () => {
+          clearTimeout(quiet);
+          quiet = setTimeout(() => socket.end(), quietMs);
+        });
       }
     });
   }

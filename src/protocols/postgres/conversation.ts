@@ -68,7 +68,7 @@ export interface ConversationParts extends Omit<IntakeParts, "exchange" | "ended
 const deniedName = "sallyport denied";
 
 /** How long a closing client may take to read its last message. */
-const closeGraceMs = 1000;
+const closeGraceMs = 2000;
 
 export class PostgresConversation implements Conversation<PostgresUnit, PostgresControl, PostgresReply> {
   readonly codec = replyCodec;
