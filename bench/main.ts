@@ -69,8 +69,8 @@ async function main(): Promise<void> {
     pgbench,
     rows,
     warmUpMs: 2500,
-    windowMs: values.quick ? 1000 : 5000,
-    rounds: values.quick ? 1 : 5,
+    windowMs: values.quick ? 1000 : 2000,
+    rounds: values.quick ? 1 : 3,
   };
   const directory = await mkdtemp(join(tmpdir(), "sallyport-bench-"));
   // PostgreSQL and PgBouncer do not run as root: their own account has to pass through. What is in it is closed.

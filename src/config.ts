@@ -111,6 +111,13 @@ export function parseConfig(text: string, path: string, surroundings: ConfigSurr
   return resolveConfig(parsed.data, path, document, readerOf(dirname(path), surroundings));
 }
 
+const unsetPattern = /^the environment variable (\S+) is not set$/;
+
+/** The environment variable whose absence is all that a problem says; null for any other problem. */
+export function unsetVariableOf(problem: { readonly message: string }): string | null {
+  return unsetPattern.exec(problem.message)?.[1] ?? null;
+}
+
 function readerOf(folder: string, surroundings: ConfigSurroundings): ConfigEnvironment {
   const readReference: ReferenceReader = (kind, name) => {
     if (kind === "env") {

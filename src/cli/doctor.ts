@@ -4,12 +4,14 @@ import { join, relative } from "node:path";
 import type { Address } from "#config-address.ts";
 import { type NodePlaces, nodePlaces } from "#config-secrets.ts";
 import { loadControlPlace } from "#config-place.ts";
-import { type Config, loadConfig } from "#config.ts";
+import { type Config, loadConfig, unsetVariableOf } from "#config.ts";
+import { ConfigError, type ConfigProblem } from "#config-problems.ts";
 import type { StatusView } from "#domain/control.ts";
 import { SallyportError } from "#domain/errors.ts";
 import { configFile, withGateway } from "./context.ts";
 import { exitCodes } from "./exit-codes.ts";
-import { type CliIo, type CommonOptions, type Output, clean, table } from "./output.ts";
+import { type CliIo, type CommonOptions, type Output, clean, counted, table } from "./output.ts";
+import { describeResourceState, fixOfPublicRight } from "./resource-findings.ts";
 
 /** One thing that was looked at. A `failure` stops the gateway from working, a `warning` does not. */
 export interface Finding {
@@ -29,11 +31,14 @@ const freeBytesWarning = 1024 * 1024 * 1024;
 export async function doctor(options: CommonOptions, io: CliIo, output: Output): Promise<number> {
   const findings: Finding[] = [examineRuntime(process.versions.node)];
   const file = configFile(options, io);
-  const { config, places, found } = examineConfig(file, io);
-  findings.push(...found);
-  if (places !== null) {
-    findings.push(...(await examineSecrets(places)));
-    const { status, isRunning } = await examineGateway(options, io, findings);
+  const { config, places, found, unset } = examineConfig(file, io);
+  if (places === null) {
+    findings.push(...found, ...unset.map(failureOf));
+  } else {
+    const gateway = await examineGateway(options, io);
+    const { status, isRunning } = gateway;
+    findings.push(...found, ...(status === null ? unset.map(failureOf) : notChecked(unset)));
+    findings.push(...(await examineSecrets(places)), gateway.finding);
     if (!isRunning && config !== null) {
       findings.push(...(await examinePort("port", "postgres", config.listen.postgres)));
       findings.push(...(await examinePort("port", "control", config.listen.control)));
@@ -54,7 +59,12 @@ export async function doctor(options: CommonOptions, io: CliIo, output: Output):
     const text = one === undefined ? row : row.replace(one.verdict, output.tone(tones[one.verdict], one.verdict));
     return one === undefined || one.fix === null ? [text] : [text, `         fix: ${clean(one.fix)}`];
   });
-  output.result({ ok, findings }, [header, ...lines, "", `${failures} failures, ${warnings} warnings`]);
+  output.result({ ok, findings }, [
+    header,
+    ...lines,
+    "",
+    `${counted(failures, "failure")}, ${counted(warnings, "warning")}`,
+  ]);
   return ok ? exitCodes.ok : exitCodes.failure;
 }
 
@@ -75,19 +85,28 @@ interface ConfigFindings {
   readonly config: Config | null;
   readonly places: NodePlaces | null;
   readonly found: readonly Finding[];
+  /** Of the problems, those that only say that this shell lacks an environment variable, which the running node has. */
+  readonly unset: readonly ConfigProblem[];
 }
 
 function examineConfig(file: string, io: CliIo): ConfigFindings {
   try {
     const config = loadConfig(file, { environment: io.environment, nowMs: Date.now() });
-    const found = `${file}: ${config.resources.length} resources, ${config.principals.length} principals, ${config.grants.length} grants`;
+    const found = `${file}: ${counted(config.resources.length, "resource")}, ${counted(config.principals.length, "principal")}, ${counted(config.grants.length, "grant")}`;
     return {
       config,
       places: nodePlaces(config.directory),
       found: [{ area: "config", verdict: "ok", found, fix: null }],
+      unset: [],
     };
   } catch (error) {
-    return { config: null, places: placesOf(file), found: problemsOf(error) };
+    const places = placesOf(file);
+    if (!(error instanceof ConfigError)) {
+      return { config: null, places, found: [failureOfError(error)], unset: [] };
+    }
+    const unset = error.problems.filter((one) => unsetVariableOf(one) !== null);
+    const found = error.problems.filter((one) => !unset.includes(one)).map(failureOf);
+    return { config: null, places, found, unset };
   }
 }
 
@@ -101,26 +120,27 @@ function placesOf(file: string): NodePlaces | null {
   }
 }
 
-function problemsOf(error: unknown): readonly Finding[] {
+function failureOf(one: ConfigProblem): Finding {
+  const where = one.path === "" ? "" : `${one.path}: `;
+  const found = `line ${one.line}, column ${one.column}: ${where}${one.message}`;
+  return { area: "config", verdict: "failure", found, fix: one.fix };
+}
+
+function failureOfError(error: unknown): Finding {
   if (!(error instanceof SallyportError)) {
     throw error;
   }
-  if ("problems" in error && Array.isArray(error.problems)) {
-    const problems: readonly {
-      readonly line: number;
-      readonly column: number;
-      readonly path: string;
-      readonly message: string;
-      readonly fix: string;
-    }[] = error.problems;
-    return problems.map((one) => ({
-      area: "config",
-      verdict: "failure",
-      found: `line ${one.line}, column ${one.column}: ${one.path === "" ? "" : `${one.path}: `}${one.message}`,
-      fix: one.fix,
-    }));
+  return { area: "config", verdict: "failure", found: error.message, fix: error.nextStep };
+}
+
+/** The node has started with what this shell lacks; only the looks from here are left out. */
+function notChecked(unset: readonly ConfigProblem[]): readonly Finding[] {
+  if (unset.length === 0) {
+    return [];
   }
-  return [{ area: "config", verdict: "failure", found: error.message, fix: error.nextStep }];
+  const names = [...new Set(unset.map((one) => unsetVariableOf(one)))].join(", ");
+  const found = `not checked here, as this shell has no ${names}; the running node says what it found of its resources`;
+  return [{ area: "config", verdict: "ok", found, fix: null }];
 }
 
 async function examineSecrets(places: NodePlaces): Promise<readonly Finding[]> {
@@ -189,15 +209,15 @@ interface GatewayFindings {
   /** Null when it is not running, or does not answer us. */
   readonly status: StatusView | null;
   readonly isRunning: boolean;
+  readonly finding: Finding;
 }
 
-async function examineGateway(options: CommonOptions, io: CliIo, findings: Finding[]): Promise<GatewayFindings> {
+async function examineGateway(options: CommonOptions, io: CliIo): Promise<GatewayFindings> {
   const area = "gateway";
   try {
     const status = await withGateway(options, io, (client) => client.status());
-    const found = `running, version ${status.version}, ${status.liveSessions} live sessions`;
-    findings.push({ area, verdict: "ok", found, fix: null });
-    return { status, isRunning: true };
+    const found = `running, version ${status.version}, ${counted(status.liveSessions, "live session")}`;
+    return { status, isRunning: true, finding: { area, verdict: "ok", found, fix: null } };
   } catch (error) {
     if (!(error instanceof SallyportError)) {
       throw error;
@@ -205,8 +225,8 @@ async function examineGateway(options: CommonOptions, io: CliIo, findings: Findi
     // Without a token it was not asked, and the look at the ports tells whether something is there.
     const isDown = error.code === "gateway.not-running" || error.code.startsWith("secret.");
     const found = error.code === "gateway.not-running" ? "not running" : error.message;
-    findings.push({ area, verdict: isDown ? "ok" : "failure", found, fix: error.nextStep });
-    return { status: null, isRunning: !isDown };
+    const finding: Finding = { area, verdict: isDown ? "ok" : "failure", found, fix: error.nextStep };
+    return { status: null, isRunning: !isDown, finding };
   }
 }
 
@@ -238,24 +258,18 @@ async function examineDatabases(
   // What the running gateway found by its own trial; it knows more than a look from here.
   for (const one of status?.resources ?? []) {
     const area = `resource ${one.name}`;
-    findings.push(
-      one.state === "ready"
-        ? { area, verdict: "ok", found: `${one.target} is ready`, fix: null }
-        : {
-            area,
-            verdict: "warning",
-            found: `${one.target} is not ready, or nobody has needed it yet`,
-            fix: "see the findings below",
-          },
-    );
-    findings.push(
-      ...one.findings.map((text): Finding => ({
-        area,
-        verdict: "warning",
-        found: text,
-        fix: "revoke it from PUBLIC in the database, as docs/configuration.md says",
-      })),
-    );
+    const found = `${one.target}: ${describeResourceState(one)}`;
+    findings.push({ area, verdict: "ok", found, fix: null });
+    if (one.state === "ready") {
+      findings.push(
+        ...one.findings.map((text): Finding => ({
+          area,
+          verdict: "warning",
+          found: text,
+          fix: fixOfPublicRight(text),
+        })),
+      );
+    }
   }
   if (config === null) {
     return findings;

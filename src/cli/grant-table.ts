@@ -1,4 +1,4 @@
-/** `--table schema.table:verbs:columns`, as a grant's table. Pure. */
+/** `--table schema.table:verbs[:columns]`, as a grant's table. Pure. */
 import { splitDottedName } from "#config-names.ts";
 import type { TableGrant, TableVerb } from "#domain/grant.ts";
 import { usageError } from "./exit-codes.ts";
@@ -10,18 +10,18 @@ function isVerb(text: string): text is TableVerb {
 }
 
 /**
- * Reads one `--table`.
+ * Reads one `--table`. Without a third part it means all columns.
  * @throws SallyportError `usage` that says which part is wrong and how it is written.
  */
 export function parseTableOption(text: string): TableGrant {
-  const match = /^((?:"(?:[^"]|"")*"|[^":])+):([^:]*):(.+)$/s.exec(text);
+  const match = /^((?:"(?:[^"]|"")*"|[^":])+):([^:]*)(?::(.+))?$/s.exec(text);
   if (match === null) {
     throw usageError(
-      `--table ${text} does not have three parts`,
-      "write schema.table:verbs:columns, such as public.customers:select:id,name or …:select:all",
+      `--table ${text} is not schema.table:verbs or schema.table:verbs:columns`,
+      "write it such as public.customers:select:id,name, or public.invoices:select for all columns",
     );
   }
-  const [, name = "", verbList = "", columnList = ""] = match;
+  const [, name = "", verbList = "", columnList = "all"] = match;
   const [schema, table] = splitDottedName(name, 2) ?? [];
   if (schema === undefined || table === undefined) {
     throw usageError(

@@ -6,7 +6,7 @@ import { limits } from "#domain/limits.ts";
 import { askYesNo, mayAsk, withGateway } from "./context.ts";
 import { exitCodes, usageError } from "./exit-codes.ts";
 import { parseTableOption } from "./grant-table.ts";
-import { type CliIo, type CommonOptions, type Output, clean, relativeTime, table } from "./output.ts";
+import { type CliIo, type CommonOptions, type Output, clean, counted, relativeTime, table } from "./output.ts";
 
 /** Options of `grant add`. */
 export interface GrantAddOptions {
@@ -21,7 +21,13 @@ export interface GrantAddOptions {
   readonly dryRun?: boolean;
 }
 
-/** `sallyport grant add`: `{grant: GrantView, connection: ConnectionDetails}`; with `--dry-run` `{dryRun: true, grant: AddGrantInput}`. */
+/** What `--dry-run` looks at, and what only the real thing finds out. */
+const dryRunChecks = {
+  checked: ["syntax", "resource"],
+  notChecked: ["principal", "tables", "rights", "policies"],
+} as const;
+
+/** `sallyport grant add`: `{grant: GrantView, connection: ConnectionDetails}`; with `--dry-run` `{dryRun: true, checked, notChecked, grant: AddGrantInput}`. */
 export async function grantAdd(options: GrantAddOptions & CommonOptions, io: CliIo, output: Output): Promise<number> {
   const input = readInput(options);
   if (options.dryRun === true) {
@@ -31,9 +37,11 @@ export async function grantAdd(options: GrantAddOptions & CommonOptions, io: Cli
         nextStep: `it has ${status.resources.map((one) => one.name).join(", ") || "none: add one to the configuration"}`,
       });
     }
-    output.result({ dryRun: true, grant: input }, [
+    output.result({ dryRun: true, ...dryRunChecks, grant: input }, [
       `Would grant ${clean(input.principal)} on ${clean(input.resource)} for ${options.for}:`,
       ...input.tables.map((one) => `  ${describeTable(one)}`),
+      "Checked: how it is written, and that the gateway has this resource.",
+      "Not checked: the principal, the tables and their columns, the rights at the database, the policies.",
     ]);
     return exitCodes.ok;
   }
@@ -57,7 +65,10 @@ export async function grantAdd(options: GrantAddOptions & CommonOptions, io: Cli
 /** @throws SallyportError `usage`. */
 function readInput(options: GrantAddOptions): AddGrantInput {
   if (options.table.length === 0) {
-    throw usageError("no --table was given", "add --table schema.table:verbs:columns, once for each table");
+    throw usageError(
+      "no --table was given",
+      "add --table schema.table:verbs or schema.table:verbs:columns, once for each table",
+    );
   }
   const lifetimeMs = parseDurationMs(options.for);
   if (lifetimeMs === null) {
@@ -141,7 +152,15 @@ export async function grantRevoke(
 ): Promise<number> {
   return withGateway(options, io, async (client) => {
     const grant = findByPrefix(await client.listGrants({}), prefix);
-    const what = `${grant.id}: ${clean(grant.principal)} on ${clean(grant.resource)}, "${clean(grant.task)}", ${grant.liveSessions} live sessions`;
+    if (grant.end !== null) {
+      const { how, atMs } = grant.end;
+      const ending = `${how} ${relativeTime(atMs, Date.now())}`;
+      output.result({ ...(options.dryRun === true ? { dryRun: true } : {}), grant }, [
+        `${grant.id} had ended already: ${ending}. Nothing was changed.`,
+      ]);
+      return exitCodes.ok;
+    }
+    const what = `${grant.id}: ${clean(grant.principal)} on ${clean(grant.resource)}, "${clean(grant.task)}", ${counted(grant.liveSessions, "live session")}`;
     if (options.dryRun === true) {
       output.result({ dryRun: true, grant }, [`Would revoke ${what}`]);
       return exitCodes.ok;
@@ -173,8 +192,10 @@ function findByPrefix(grants: readonly GrantView[], prefix: string): GrantView {
     });
   }
   if (second !== undefined) {
-    const candidates = fitting.slice(0, 5).map((one) => one.id);
-    throw usageError(`${clean(prefix)} fits more than one grant: ${candidates.join(", ")}`, "write more of the id");
+    const candidates = (living.length > 0 ? living : fitting).map((one) => one.id);
+    const shown = candidates.slice(0, 5).join(", ");
+    const rest = candidates.length > 5 ? ` and ${candidates.length - 5} more` : "";
+    throw usageError(`several ids start with ${clean(prefix)}: ${shown}${rest}`, "write more of the id");
   }
   return first;
 }

@@ -25,7 +25,8 @@ const outputTopic = `Output of sallyport:
     {"error":{"code","message","nextStep","retryable","decisionId","requestId"}}
   and the exit code is not 0. Times are epoch milliseconds, in fields that end in Ms.
   \`sallyport run\` is the exception: its standard output is the MCP server's.
-  No command needs an answer from a person: --yes and --no-input do without.
+  Only \`grant revoke\` asks a question, and --yes answers it. With --no-input, with --json or without a terminal it does
+  not ask: it is then a usage error (exit code 2) that names --yes, unless --yes was given.
 `;
 
 const topics: Readonly<Record<string, string>> = {

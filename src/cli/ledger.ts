@@ -108,6 +108,10 @@ async function readKey(options: LedgerVerifyOptions): Promise<string> {
 
 const faultsShownMax = 20;
 
+function verdictWords(verdict: LedgerVerification["integrity" | "completeness"]): string {
+  return verdict === "unknown" ? "not checked" : verdict;
+}
+
 function describeVerification(found: LedgerVerification, directory: string, output: Output): readonly string[] {
   const isIntact = found.faultCount === 0;
   const verdict = isIntact ? output.tone("ok", "verified") : output.tone("failure", "NOT verified");
@@ -118,10 +122,11 @@ function describeVerification(found: LedgerVerification, directory: string, outp
   });
   const rest = found.faultCount - faults.length;
   const unsigned = found.unsigned.entries;
+  const scope = unsigned > 0 ? `, for the ${found.checkpointSize} signed entries` : "";
   return [
     `${verdict} · ${clean(found.origin)} · ${directory}`,
-    `  integrity     ${found.integrity}${unsigned > 0 ? `, for the ${found.checkpointSize} signed entries` : ""}`,
-    `  completeness  ${found.completeness}${unsigned > 0 ? `, for the ${found.checkpointSize} signed entries` : ""} (as far as the ledger itself can tell: only a witness can tell that its end was cut off)`,
+    `  integrity     ${verdictWords(found.integrity)}${scope}`,
+    `  completeness  ${verdictWords(found.completeness)}${scope}${found.completeness === "complete" ? " (as far as the ledger itself can tell: only a witness can tell that its end was cut off)" : ""}`,
     `  entries       ${found.size}, of them ${found.checkpointSize} signed${unsigned > 0 ? `, ${unsigned} not signed yet` : ""}`,
     `  root          ${found.rootHex}`,
     `  files         ${found.files.length} covered, ${found.filesNotCovered.length} that hold no evidence`,

@@ -123,6 +123,11 @@ export function clean(text: string, keepsLines = false): string {
   );
 }
 
+/** `1 finding`, `2 findings`: nouns whose plural is an `s`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** Columns of equal width, two spaces apart; the last one is as long as it is. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
   const all = [header, ...rows.map((row) => row.map((cell) => clean(cell)))];

@@ -191,7 +191,7 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
   const collect = (value: string, values: readonly string[]): readonly string[] => [...values, value];
   const add = verb(grant, "add", "Make a grant and a credential for it. The password is shown once.", [
     'sallyport grant add --principal support-copilot --resource billing --task "T-88 charged twice" \\',
-    "    --table public.customers:select:id,name,email --for 30m",
+    "    --table public.customers:select:id,name,email --table public.invoices:select --for 30m",
     "sallyport grant add --principal etl --resource billing --task nightly --table public.invoices:select,insert:all --for 8h --json",
   ]);
   add.command
@@ -199,8 +199,8 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
     .requiredOption("--resource <name>", "the resource")
     .requiredOption("--task <title>", "what it is for")
     .requiredOption(
-      "--table <schema.table:verbs:columns>",
-      "once for each table; columns are names or `all`",
+      "--table <schema.table:verbs[:columns]>",
+      "once for each table; columns are names or `all`, and all when not given",
       collect,
       [],
     )
@@ -208,7 +208,7 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
     .option("--ticket <ticket>", "the task's ticket")
     .option("--purpose <text>", "why, in a sentence")
     .option("--on-behalf-of <name>", "the human principal for whom the agent acts")
-    .option("--dry-run", "check it and say what would be made, and make nothing");
+    .option("--dry-run", "check its syntax and its resource, say what would be made, and make nothing");
   add.does(async () => (await import("./grant.ts")).grantAdd);
 
   const list = verb(grant, "ls", "List grants.", ["sallyport grant ls", "sallyport grant ls --state ended --json"]);
@@ -226,7 +226,7 @@ function addGrantVerbs(program: Command, verb: VerbMaker): void {
   revoke.command
     .argument("<id>", "the grant's id, or as much of its start as is unambiguous")
     .option("--reason <text>", "why; it is recorded", "revoked by the operator")
-    .option("--yes", "do not ask")
+    .option("--yes", "do not ask; needed where nobody can be asked")
     .option("--dry-run", "say which grant it is, and leave it");
   revoke.does(async () => (await import("./grant.ts")).grantRevoke);
 

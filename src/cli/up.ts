@@ -2,6 +2,7 @@ import { createLog } from "#telemetry.ts";
 import { configFile } from "./context.ts";
 import { exitCodes, usageError } from "./exit-codes.ts";
 import { type CliIo, type CommonOptions, type Output, clean } from "./output.ts";
+import { describeResourceState } from "./resource-findings.ts";
 
 const logLevels = ["debug", "info", "warn", "error", "silent"] as const;
 const stopSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const satisfies readonly NodeJS.Signals[];
@@ -46,7 +47,7 @@ export async function up(
       `  key       ${status.ledger.verifierKey}`,
       ...status.resources.map(
         (one) =>
-          `  resource  ${clean(one.name)} · ${one.state}${one.findings.length > 0 ? ` · ${one.findings.length} findings, see sallyport doctor` : ""}`,
+          `  resource  ${clean(one.name)} · ${describeResourceState(one)}${one.state === "ready" && one.findings.length > 0 ? ", see sallyport doctor" : ""}`,
       ),
       `  grants    ${status.activeGrants} active`,
     ]);

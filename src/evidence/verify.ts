@@ -40,13 +40,14 @@ export interface VerifyOptions {
  * over for damage, and a fault in them counts; that there is none says nothing about who wrote them (see `unsigned`).
  */
 export interface LedgerVerification {
-  /** Whether nothing was changed. */
-  readonly integrity: "intact" | "broken";
+  /** Whether nothing was changed. `unknown` when nothing could be checked, as the checkpoint is not there. */
+  readonly integrity: "intact" | "broken" | "unknown";
   /**
    * Whether nothing is missing, as far as the log itself can tell. That its end was cut off, or that an older copy was put
-   * in its place, only a witness can tell from outside, and the node when it starts.
+   * in its place, only a witness can tell from outside, and the node when it starts. `unknown` when nothing could be checked, as no
+   * checkpoint opens with the key.
    */
-  readonly completeness: "complete" | "incomplete";
+  readonly completeness: "complete" | "incomplete" | "unknown";
   readonly faults: readonly LedgerFault[];
   /** Faults in all; the list above ends at a bound. */
   readonly faultCount: number;
@@ -107,7 +108,13 @@ async function verifyFiles(files: LogFiles, key: VerifierKey): Promise<LedgerVer
   const findings = new Findings();
   const opened = readCheckpoint(files, key, findings);
   if (opened === null) {
-    return resultOf(findings, { origin: key.name, size: 0, root: new Uint8Array(0), extensions: [] }, {});
+    // Without a checkpoint nothing else was looked at, so that no fault was found says nothing.
+    const result = resultOf(findings, { origin: key.name, size: 0, root: new Uint8Array(0), extensions: [] }, {});
+    return {
+      ...result,
+      integrity: result.integrity === "intact" ? "unknown" : result.integrity,
+      completeness: result.completeness === "complete" ? "unknown" : result.completeness,
+    };
   }
   const { checkpoint, signaturesIgnored } = opened;
   checkMetadata(files, checkpoint.origin, findings);

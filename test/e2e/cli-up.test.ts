@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findFreePort } from "#store/postgres-process.ts";
+import { noteSigner } from "#tlog/note.ts";
 import { type CliResult, type RunningNode, sallyport as runSallyport, startUp } from "./cli-node.ts";
 
 const program = join(import.meta.dirname, "../../src/cli/main.ts");
@@ -99,6 +100,12 @@ describe("a node from its configuration to its verified ledger", () => {
   test("another key does not verify it", async () => {
     const other = `${key.slice(0, -4)}${key.endsWith("AAAA") ? "BBBB" : "AAAA"}`;
     expect([2, 6]).toContain((await sallyport("ledger", "verify", ledger(), "--key", other)).code);
+    const { verifierKey } = noteSigner("sallyport.local/cli-test", Buffer.alloc(32, 7));
+    const foreign = await sallyport("ledger", "verify", ledger(), "--key", verifierKey, "--json");
+    expect(foreign.code).toBe(6);
+    expect(JSON.parse(foreign.out)).toMatchObject({ verified: false, completeness: "unknown" });
+    const words = await sallyport("ledger", "verify", ledger(), "--key", verifierKey);
+    expect(words.out).toMatch(/^ {2}completeness {2}not checked$/m);
   });
 
   test("Ctrl-C stops it in order too, and is an interruption", async () => {

@@ -79,15 +79,33 @@ describe("grant add", () => {
     ]);
   });
 
+  test("a table without columns means all of them", async () => {
+    const tables = ["--table", "public.invoices:select", "--table", 'public."A:B":insert,select'];
+    expect((await run([...add, ...tables, "--for", "30m"])).code).toBe(0);
+    expect(control.asked[0]?.[1]).toMatchObject({
+      tables: [
+        { schema: "public", table: "invoices", verbs: ["select"], columns: "all" },
+        { schema: "public", table: "A:B", verbs: ["insert", "select"], columns: "all" },
+      ],
+    });
+  });
+
   test("with --json is one object, the same as the gateway's", async () => {
     const result = await run([...whole, "--json"]);
     expect(onlyObject(result)).toEqual(addedGrant);
     expect(result.err).toBe("");
   });
 
-  test("with --dry-run makes nothing, and says whether the resource is there", async () => {
+  test("with --dry-run makes nothing, and says what it checked: how it is written, and the resource", async () => {
+    const words = await run([...whole, "--dry-run"]);
+    expect(words.out).toMatch(/^Not checked: the principal, the tables/m);
+    control.asked.length = 0;
     const result = await run([...whole, "--dry-run", "--json"]);
-    expect(onlyObject(result)).toMatchObject({ dryRun: true, grant: { resource: "billing", lifetimeMs: 1_800_000 } });
+    expect(onlyObject(result)).toMatchObject({
+      dryRun: true,
+      checked: ["syntax", "resource"],
+      grant: { resource: "billing", lifetimeMs: 1_800_000 },
+    });
     const elsewhere = await run([...whole.with(5, "biling"), "--dry-run"]);
     expect(elsewhere.code).toBe(1);
     expect(elsewhere.err).toContain("no resource biling");
@@ -99,7 +117,8 @@ describe("grant add", () => {
     ["no duration", [...add, "--table", "a.b:select:all"], "--for"],
     ["a duration without a unit", [...add, "--table", "a.b:select:all", "--for", "30"], "30m"],
     ["a duration that is too long", [...add, "--table", "a.b:select:all", "--for", "31d"], "at most 30d"],
-    ["a table without columns", [...add, "--table", "a.b:select", "--for", "1m"], "schema.table:verbs:columns"],
+    ["a table without verbs", [...add, "--table", "a.b", "--for", "1m"], "schema.table:verbs:columns"],
+    ["a third part that is empty", [...add, "--table", "a.b:select:", "--for", "1m"], "schema.table:verbs:columns"],
     ["a table without its schema", [...add, "--table", "b:select:all", "--for", "1m"], "schema.table"],
     ["an unknown verb", [...add, "--table", "a.b:drop:all", "--for", "1m"], "use select, insert, update, delete"],
     ["no verb", [...add, "--table", "a.b::all", "--for", "1m"], "has no verb"],
@@ -194,13 +213,23 @@ describe("grant revoke", () => {
     control.listGrants = async () => [grantView, { ...grantView, id: id("grt", "a1zz") }];
     const ambiguous = await run(["grant", "revoke", "a1", "--yes"]);
     expect(ambiguous.code).toBe(2);
-    expect(ambiguous.err).toContain("grt_a1b2c3, grt_a1zz");
+    expect(ambiguous.err).toContain("several ids start with a1: grt_a1b2c3, grt_a1zz");
     const unknown = await run(["grant", "revoke", "zzz", "--yes", "--json"]);
     expect(unknown.code).toBe(1);
     expect(onlyObject(unknown)).toMatchObject({
       error: { code: "grant.unknown", nextStep: "sallyport grant ls --all" },
     });
     expect((await run(["grant", "revoke", "", "--yes"])).code).toBe(1);
+  });
+
+  test("of a grant that has ended says that it had, and changes nothing", async () => {
+    const ended = { ...grantView, state: "ended" as const, end: { how: "expired" as const, reason: "x", atMs: 1 } };
+    control.listGrants = async () => [ended];
+    control.asked.length = 0;
+    const result = await run(revoke);
+    expect([result.code, result.out]).toEqual([0, expect.stringContaining("grt_a1b2c3 had ended already: expired")]);
+    expect(onlyObject(await run([...revoke, "--yes", "--json"]))).toEqual({ grant: ended });
+    expect(control.asked.some(([name]) => name === "revokeGrant")).toBe(false);
   });
 
   test("a grant that has ended does not make a start ambiguous", async () => {
@@ -223,6 +252,68 @@ describe("session ls and ledger status", () => {
     const result = await run(["ledger", "status"]);
     expect(result.code).toBe(1);
     expect(result.out).toContain("disk full");
+  });
+});
+
+describe("doctor, of a node that runs", () => {
+  const findingsOf = async (): Promise<readonly unknown[]> => {
+    const { findings } = onlyObject(await run(["doctor", "--json"]));
+    return Array.isArray(findings) ? findings : [];
+  };
+  const [resource] = statusView.resources;
+
+  test("a resource that nobody has used yet is nothing to mend", async () => {
+    control.status = async () => ({
+      ...statusView,
+      resources: resource === undefined ? [] : [{ ...resource, state: "unavailable", findings: ["not reached"] }],
+    });
+    const found = (await findingsOf()).filter((one) => JSON.stringify(one).includes("resource billing"));
+    expect(found).toEqual([
+      { area: "resource billing", verdict: "ok", found: "127.0.0.1:5432/billing: not used yet", fix: null },
+    ]);
+  });
+
+  test("each right of PUBLIC has the fix that takes it away", async () => {
+    control.status = async () => ({
+      ...statusView,
+      resources: resource === undefined ? [] : [{ ...resource, findings: ["TEMP on database billing"] }],
+    });
+    const found = await findingsOf();
+    expect(found).toContainEqual(expect.objectContaining({ found: "127.0.0.1:5432/billing: ready, 1 finding" }));
+    expect(found).toContainEqual({
+      area: "resource billing",
+      verdict: "warning",
+      found: "TEMP on database billing",
+      fix: 'revoke temp on database billing from public; see docs/configuration.md, "What PUBLIC may do"',
+    });
+  });
+
+  test("a variable that only this shell lacks is no failure; another mistake still is", async () => {
+    const file = join(directory, "unset.yaml");
+    const text = `version: 1
+node: { name: test }
+listen: { control: "127.0.0.1:${server.port}" }
+resources: [{ name: billing, kind: postgres, url: "\${env:BILLING_DATABASE_URL}" }]
+`;
+    await writeFile(file, text);
+    const result = await sallyport(["doctor", "--json", "-c", file]);
+    const found = "not checked here, as this shell has no BILLING_DATABASE_URL; the running node says what it found";
+    expect(onlyObject(result)).toMatchObject({
+      ok: true,
+      findings: expect.arrayContaining([
+        { area: "config", verdict: "ok", found: expect.stringContaining(found), fix: null },
+      ]),
+    });
+    expect(result.code).toBe(0);
+    await writeFile(
+      file,
+      `${text}grants: [{ principal: a, resource: billing, task: { title: t }, expires: 2020-01-01T00:00:00Z, tables: [{ table: a.b, verbs: [select], columns: all }] }]\n`,
+    );
+    expect((await sallyport(["doctor", "-c", file])).code).toBe(1);
+    await writeFile(file, text.replace(`${server.port}`, "1"));
+    const down = await sallyport(["doctor", "-c", file]);
+    expect([down.code, down.out]).toEqual([1, expect.stringContaining("BILLING_DATABASE_URL is not set")]);
+    expect(down.out).toContain("1 failure, ");
   });
 });
 
